@@ -1,0 +1,33 @@
+//! The words that cross channels between tocsin's rooms, and the rules about them that need no I/O.
+//!
+//! Nothing here talks to a network, a database or a file. What a word means is written where it is
+//! defined; what happens to it is written in the crate that does it. Read in this order: [`ids`] and
+//! [`tenant`] (who), [`stamp`] and [`cursor`] (when), [`alert`] (what), [`messages`] (what crosses a
+//! channel), [`verdict`] (what a failure means), [`ports`] (what siblings ask of each other).
+
+pub mod alert;
+pub mod chance;
+pub mod clock;
+pub mod cursor;
+pub mod health;
+pub mod ids;
+pub mod messages;
+pub mod metric;
+pub mod ports;
+pub mod retry;
+pub mod stamp;
+pub mod tenant;
+pub mod token;
+pub mod verdict;
+
+pub use alert::{AlertFacts, AlertRecord, ContentHash, Poison, Record};
+pub use chance::{Chance, SeededChance, SystemChance};
+pub use clock::{Clock, SystemClock};
+pub use cursor::{CursorMove, FeedState, Gap, Order};
+pub use ids::{AlertId, AppName, CloudName, Epoch, ReplicaId, TenantId};
+pub use messages::{AlertBatch, Committed, FeedOutcome, FeedProgress, Fence, Refusal, Report, ReportOrigin, SinkMessage};
+pub use messages::{HeldTenant, TenantSet};
+pub use stamp::Ticks;
+pub use tenant::{Audience, Source, TenantState};
+pub use token::{AccessToken, ClientSecret, RefreshToken};
+pub use verdict::{Trouble, Verdict};

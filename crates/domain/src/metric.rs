@@ -1,0 +1,27 @@
+//! Names of the metrics that more than one room or the outside relies on (contract, section 4).
+//! No label ever holds a tenant name, a user, or anything unbounded.
+
+/// Counter `{source, kind="new|updated"}`: alerts stored.
+pub const ALERTS_STORED: &str = "tocsin_alerts_stored_total";
+/// Counter `{source}`: records read again that were already stored.
+pub const ALERTS_DUPLICATE: &str = "tocsin_alerts_duplicate_total";
+/// Counter `{source, outcome}`: polls.
+pub const POLLS: &str = "tocsin_poll_total";
+/// Counter `{outcome}`: redemptions at the sign-in service.
+pub const TOKEN_REFRESHES: &str = "tocsin_token_refresh_total";
+/// Gauge `{state}`: tenants.
+pub const TENANTS: &str = "tocsin_tenants";
+/// Histogram, seconds: visible at the source to committed.
+pub const INGEST_LAG: &str = "tocsin_ingest_lag_seconds";
+/// Histogram, seconds: due to started.
+pub const POLL_LATENESS: &str = "tocsin_poll_lateness_seconds";
+/// Counter `{source}`: records put into quarantine.
+pub const QUARANTINED: &str = "tocsin_quarantined_total";
+/// Gauge: tenants this replica holds.
+pub const LEASES_HELD: &str = "tocsin_lease_held";
+/// Gauge `{version}`: always 1.
+pub const BUILD_INFO: &str = "tocsin_build_info";
+/// Counter `{source}`: stretches of a source that could not be read.
+pub const GAPS: &str = "tocsin_gap_total";
+/// Histogram, seconds: one batch, from received to committed.
+pub const COMMIT_SECONDS: &str = "tocsin_commit_seconds";

@@ -1,0 +1,59 @@
+//! What siblings ask of each other without naming each other.
+
+use async_trait::async_trait;
+
+use crate::cursor::FeedState;
+use crate::ids::{AppName, TenantId};
+use crate::messages::HeldTenant;
+use crate::stamp::Ticks;
+use crate::tenant::{Audience, Source};
+use crate::token::{AccessToken, ClientSecret};
+use crate::verdict::Trouble;
+
+/// Gives out access tokens. Implemented by `token-refresher`, called by `alert-poller`.
+#[async_trait]
+pub trait AccessTokens: Send + Sync + 'static {
+    /// A live token for the tenant, from the cache or freshly redeemed.
+    ///
+    /// # Errors
+    /// [`NoToken`] when there is none to be had now; it says when to ask again.
+    async fn access_token(&self, tenant: &HeldTenant, audience: Audience) -> Result<AccessToken, NoToken>;
+
+    /// The API refused this token with 401: drop it from the cache, if it is still the cached one.
+    async fn refused(&self, tenant: TenantId, audience: Audience, token: &AccessToken);
+}
+
+/// No access token can be had now. The trouble has been reported already by whoever says this.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no access token: {}", .trouble.reason)]
+pub struct NoToken {
+    /// Why.
+    pub trouble: Trouble,
+    /// There is no use in asking before this.
+    pub retry_at: Ticks,
+}
+
+/// Reads how far a feed has come. Implemented by `sink`, called by `alert-poller` when it starts a feed.
+#[async_trait]
+pub trait Cursors: Send + Sync + 'static {
+    /// The stored state, or the start value for a feed never seen.
+    ///
+    /// # Errors
+    /// When the database cannot be asked; the caller tries again later.
+    async fn feed_state(&self, tenant: TenantId, source: Source) -> Result<FeedState, StoreUnavailable>;
+}
+
+/// The database cannot be asked now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the database cannot be reached: {0}")]
+pub struct StoreUnavailable(pub String);
+
+/// Reads the secret of an app registration from where it lives. Implemented by the daemon, called by
+/// `token-refresher` at every use, so that a rotated file is picked up without a restart.
+pub trait AppSecrets: Send + Sync + 'static {
+    /// The secret of this app.
+    ///
+    /// # Errors
+    /// In words, naming the file, when it cannot be read.
+    fn client_secret(&self, app: &AppName) -> Result<ClientSecret, String>;
+}

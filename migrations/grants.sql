@@ -1,0 +1,25 @@
+-- Who may do what. Run by `tocsin db migrate` after every migration, so that roles which appear later
+-- get their grants too; each statement can be repeated. A role that does not exist is passed over.
+--
+-- tocsin_owner   owns both schemas; migrations run as it; nobody logs in as it
+-- tocsin_ingest  what the daemon works as: no DDL, and no change or deletion of a stored version
+-- tocsin_reader  reads schema dash and nothing else
+
+do $$
+begin
+    if to_regrole('tocsin_ingest') is not null then
+        grant usage on schema tocsin, dash to tocsin_ingest;
+        grant select on all tables in schema tocsin, dash to tocsin_ingest;
+        grant insert, update, delete on
+            tocsin.tenant, tocsin.trouble, tocsin.app_fault, tocsin.tenant_key, tocsin.tenant_secret,
+            tocsin.replica, tocsin.lease, tocsin.feed, tocsin.alert, tocsin.gap, tocsin.quarantine to tocsin_ingest;
+        revoke delete on tocsin.alert from tocsin_ingest;
+        grant insert on tocsin.alert_version to tocsin_ingest;
+        revoke all on function tocsin.ensure_version_partition(timestamptz) from public;
+        grant execute on function tocsin.ensure_version_partition(timestamptz) to tocsin_ingest;
+    end if;
+    if to_regrole('tocsin_reader') is not null then
+        grant usage on schema dash to tocsin_reader;
+        grant select on all tables in schema dash to tocsin_reader;
+    end if;
+end $$;
