@@ -1,1 +1,33 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
+//!
+//! | Module | What it knows |
+//! | --- | --- |
+//! | [`clouds`] | where Microsoft is: addresses and scopes of the national clouds |
+//! | [`app`] | who we are there: an app registration and its grant |
+//! | [`http`] | the one client, and the one place that attaches an access token to a request |
+//! | [`oauth`] | getting access tokens; what each sign-in error means |
+//! | [`alerts`], [`query`] | reading pages of alerts |
+//! | [`error`] | why a page could not be read |
+//! | [`extract`] | one raw record to an alert or to poison |
+
+pub mod alerts;
+pub mod app;
+pub mod clouds;
+pub mod error;
+pub mod extract;
+pub mod http;
+mod members;
+pub mod oauth;
+pub mod query;
+mod split;
+mod throttle;
+
+pub use alerts::{AlertsApi, Page, max_page, max_skip, supports_order};
+pub use app::{App, Grant};
+pub use clouds::{Cloud, CloudError, built_in};
+pub use error::{ApiError, ApiErrorKind};
+pub use http::{Http, HttpError, HttpSettings};
+pub use oauth::{Redeemed, SignIn, SignInError};
+pub use query::{NextLink, PageQuery, WindowQuery};

@@ -1,0 +1,176 @@
+//! One spelling for what two APIs spell differently: Graph's, in camelCase.
+//!
+//! Endpoint's API writes `InProgress` and `WindowsDefenderAv` where Graph writes `inProgress` and
+//! `antivirus`. A word that neither list knows is kept, so that a product which appears tomorrow is
+//! visible tomorrow.
+
+use domain::Source;
+
+/// Graph's word for Defender for Endpoint, as a product and as a detection source.
+pub(super) const ENDPOINT: &str = "microsoftDefenderForEndpoint";
+
+const SEVERITIES: &[&str] = &["unknown", "informational", "low", "medium", "high"];
+
+const STATUSES: &[&str] = &["unknown", "new", "inProgress", "resolved"];
+
+const SERVICE_SOURCES: &[&str] = &[
+    "unknown",
+    ENDPOINT,
+    "microsoftDefenderForIdentity",
+    "microsoftDefenderForCloudApps",
+    "microsoftDefenderForOffice365",
+    "microsoft365Defender",
+    "azureAdIdentityProtection",
+    "microsoftAppGovernance",
+    "dataLossPrevention",
+    "microsoftDefenderForCloud",
+    "microsoftSentinel",
+    "microsoftInsiderRiskManagement",
+    "microsoftThreatIntelligence",
+    "microsoftSecurityForAI",
+];
+
+const DETECTION_SOURCES: &[&str] = &[
+    "unknown",
+    ENDPOINT,
+    "antivirus",
+    "smartScreen",
+    "customTi",
+    "microsoftDefenderForOffice365",
+    "automatedInvestigation",
+    "microsoftThreatExperts",
+    "customDetection",
+    "microsoftDefenderForIdentity",
+    "cloudAppSecurity",
+    "microsoft365Defender",
+    "azureAdIdentityProtection",
+    "manual",
+    "microsoftDataLossPrevention",
+    "appGovernancePolicy",
+    "appGovernanceDetection",
+    "microsoftDefenderForCloud",
+    "nrtAlerts",
+    "scheduledAlerts",
+    "builtInMl",
+    "microsoftInsiderRiskManagement",
+    "microsoftThreatIntelligence",
+    "securityCopilot",
+    "microsoftSentinel",
+];
+
+/// Endpoint's names for what Graph calls otherwise.
+const ENDPOINT_DETECTION_SOURCES: &[(&str, &str)] = &[
+    ("WindowsDefenderAv", "antivirus"),
+    ("WindowsDefenderAtp", ENDPOINT),
+    ("WindowsDefenderSmartScreen", "smartScreen"),
+    ("CustomerTI", "customTi"),
+    ("OfficeATP", "microsoftDefenderForOffice365"),
+    ("Office365ATP", "microsoftDefenderForOffice365"),
+    ("MTP", "microsoft365Defender"),
+    ("ThreatExperts", "microsoftThreatExperts"),
+    ("AzureATP", "microsoftDefenderForIdentity"),
+    ("MCAS", "cloudAppSecurity"),
+    ("MicrosoftCloudAppSecurity", "cloudAppSecurity"),
+    ("AadIdentityProtection", "azureAdIdentityProtection"),
+];
+
+pub(super) fn severity(source: Source, text: String) -> String {
+    let text = if text.eq_ignore_ascii_case("unspecified") { "unknown".to_owned() } else { text };
+    spell(source, SEVERITIES, text)
+}
+
+pub(super) fn status(source: Source, text: String) -> String {
+    spell(source, STATUSES, text)
+}
+
+pub(super) fn service_source(text: String) -> String {
+    spell(Source::GraphAlerts, SERVICE_SOURCES, text)
+}
+
+pub(super) fn detection_source(source: Source, text: String) -> String {
+    if source == Source::MdeAlerts
+        && let Some((_, word)) = ENDPOINT_DETECTION_SOURCES.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text))
+    {
+        return (*word).to_owned();
+    }
+    spell(source, DETECTION_SOURCES, text)
+}
+
+/// A known word in Graph's spelling. One that nobody knows is kept as it is when Graph sent it, and
+/// gets Graph's small first letter when Endpoint did.
+fn spell(source: Source, known: &[&str], text: String) -> String {
+    // ASCII only: these are programmers' words, and a dotless i is not an i.
+    if let Some(word) = known.iter().find(|word| word.eq_ignore_ascii_case(&text)) {
+        return (*word).to_owned();
+    }
+    if source != Source::MdeAlerts {
+        return text;
+    }
+    let mut text = text;
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_words_come_out_in_graphs_spelling() {
+        let mde = Source::MdeAlerts;
+        for (text, word) in [
+            ("UnSpecified", "unknown"),
+            ("Informational", "informational"),
+            ("Low", "low"),
+            ("Medium", "medium"),
+            ("High", "high"),
+            ("Catastrophic", "catastrophic"),
+        ] {
+            assert_eq!(severity(mde, text.to_owned()), word);
+        }
+        for (text, word) in
+            [("Unknown", "unknown"), ("New", "new"), ("InProgress", "inProgress"), ("Resolved", "resolved"), ("OnHold", "onHold")]
+        {
+            assert_eq!(status(mde, text.to_owned()), word);
+        }
+        for (text, word) in [
+            ("WindowsDefenderAv", "antivirus"),
+            ("WindowsDefenderAtp", "microsoftDefenderForEndpoint"),
+            ("WindowsDefenderSmartScreen", "smartScreen"),
+            ("SmartScreen", "smartScreen"),
+            ("CustomTI", "customTi"),
+            ("CustomerTI", "customTi"),
+            ("OfficeATP", "microsoftDefenderForOffice365"),
+            ("MTP", "microsoft365Defender"),
+            ("AutomatedInvestigation", "automatedInvestigation"),
+            ("CustomDetection", "customDetection"),
+            ("ThreatExperts", "microsoftThreatExperts"),
+            ("AzureATP", "microsoftDefenderForIdentity"),
+            ("MCAS", "cloudAppSecurity"),
+            ("Manual", "manual"),
+            ("ThirdPartySensor", "thirdPartySensor"),
+            ("İstanbul", "İstanbul"),
+            ("", ""),
+        ] {
+            assert_eq!(detection_source(mde, text.to_owned()), word, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_graph_that_nobody_knows_is_kept_and_a_known_one_is_spelled_one_way() {
+        let graph = Source::GraphAlerts;
+        assert_eq!(status(graph, "AwaitingAction".to_owned()), "AwaitingAction");
+        assert_eq!(status(graph, "InProgress".to_owned()), "inProgress");
+        assert_eq!(severity(graph, "high".to_owned()), "high");
+        assert_eq!(service_source("microsoftDefenderForToasters".to_owned()), "microsoftDefenderForToasters");
+        assert_eq!(detection_source(graph, "microsoftDefenderForIoT".to_owned()), "microsoftDefenderForIoT");
+        assert_eq!(detection_source(graph, "MTP".to_owned()), "MTP");
+    }
+
+    #[test]
+    fn a_dotless_i_is_not_an_i() {
+        assert_eq!(severity(Source::GraphAlerts, "hıgh".to_owned()), "hıgh");
+    }
+}

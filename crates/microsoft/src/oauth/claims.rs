@@ -1,0 +1,92 @@
+//! For which tenant an answer is: the one claim that is read out of tokens.
+//!
+//! Signatures are not checked. The tokens come from the sign-in service itself over TLS, and nobody in
+//! between could have written them; what this guards against is a right answer to another tenant.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::TenantId;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::error::{self, SignInError};
+use crate::members::{members, text};
+
+/// Passes when at least one of the tokens says for which tenant it is, and each that does says this one.
+pub(super) fn check_tenant(expected: TenantId, id_token: Option<&str>, access_token: &str) -> Result<(), SignInError> {
+    let said = [id_token.and_then(tenant_of), tenant_of(access_token)];
+    if said.iter().flatten().any(|tenant| *tenant != Said::Tenant(expected)) {
+        return Err(error::other_tenant());
+    }
+    if said.iter().all(Option::is_none) {
+        return Err(error::unknown_tenant());
+    }
+    Ok(())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Tenant(TenantId),
+    /// There is a `tid`, and it is the id of no tenant.
+    Nonsense,
+}
+
+/// The `tid` of a token, or `None` when it cannot be read: many access tokens are opaque, or encrypted.
+fn tenant_of(token: &str) -> Option<Said> {
+    let mut parts = token.split('.');
+    let payload = parts.nth(1)?;
+    parts.next()?;
+    let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
+    let [tid] = members(std::str::from_utf8(&payload).ok()?, ["tid"]).ok()?;
+    let tid = text(Some(tid?)).unwrap_or_default();
+    Some(Uuid::try_parse(&tid).map_or(Said::Nonsense, |tid| Said::Tenant(TenantId(tid))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: TenantId = TenantId(Uuid::from_u128(0x0a0a));
+
+    fn jwt(payload: &str) -> String {
+        format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    fn for_tenant(tenant: impl std::fmt::Display) -> String {
+        jwt(&format!(r#"{{"aud":"x","tid":"{tenant}"}}"#))
+    }
+
+    fn code(id_token: Option<&str>, access_token: &str) -> Option<String> {
+        check_tenant(OURS, id_token, access_token).err().map(|error| error.trouble().code.unwrap())
+    }
+
+    #[test]
+    fn one_readable_token_of_the_right_tenant_is_enough() {
+        let right = for_tenant(OURS);
+        assert_eq!(code(Some(&right), "opaque"), None);
+        assert_eq!(code(None, &right), None);
+        assert_eq!(code(Some(&right), &right), None);
+        assert_eq!(code(Some("garbage"), &right), None);
+        let upper = for_tenant(OURS).replace("e30", "E30");
+        assert_eq!(code(Some(&for_tenant(OURS.to_string().to_uppercase())), &upper), None, "a GUID has no case");
+    }
+
+    #[test]
+    fn any_token_of_another_tenant_spoils_the_answer() {
+        let (right, wrong) = (for_tenant(OURS), for_tenant(Uuid::from_u128(7)));
+        for (id, access) in [(Some(&right), &wrong), (Some(&wrong), &right), (None, &wrong), (Some(&wrong), &"opaque".to_owned())] {
+            assert_eq!(code(id.map(String::as_str), access).as_deref(), Some("tid-mismatch"));
+        }
+        assert_eq!(code(Some(&right), &for_tenant("contoso")).as_deref(), Some("tid-mismatch"));
+        assert_eq!(code(Some(&right), &jwt(r#"{"tid":5}"#)).as_deref(), Some("tid-mismatch"));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_say_for_whom_it_is_gives_nothing() {
+        for access in
+            ["", "opaque", "a.b", "a.b.c", "a.!!!.c", &jwt("{}"), &jwt("[]"), &jwt("no"), &format!("e30.{}", "e30"), "eyJ.eyJ.AAA.BBB.CCC"]
+        {
+            assert_eq!(code(None, access).as_deref(), Some("tid-unreadable"), "{access}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What is sent to the token endpoint and what comes back, as bytes that are wiped.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use crate::members::{members, text};
+
+/// A form body. `+`, `/` and `=` occur in secrets and mean something else in a form.
+pub(super) fn form(fields: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
+    // Each byte takes at most three; reserving them all keeps the buffer from leaving copies behind.
+    let size = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+    let mut body = Zeroizing::new(Vec::with_capacity(size));
+    for (name, value) in fields {
+        if !body.is_empty() {
+            body.push(b'&');
+        }
+        let pieces = form_urlencoded::byte_serialize(name.as_bytes()).chain(["="]).chain(form_urlencoded::byte_serialize(value.as_bytes()));
+        pieces.for_each(|piece| body.extend_from_slice(piece.as_bytes()));
+    }
+    body
+}
+
+/// The scope of a user's token: as configured, with `openid`, which makes the answer say whose it is.
+pub(super) fn delegated_scope(configured: &str) -> String {
+    let mut words: Vec<_> = configured.split_whitespace().collect();
+    if !words.contains(&"openid") {
+        words.push("openid");
+    }
+    words.join(" ")
+}
+
+/// The scope of the app's own token: `<resource>/.default` and nothing else. `None` when the
+/// configured scope names no resource.
+pub(super) fn app_scope(configured: &str) -> Option<String> {
+    let mut words = configured.split_whitespace();
+    if let Some(whole) = words.clone().find(|word| word.ends_with("/.default")) {
+        return Some(whole.to_owned());
+    }
+    // A single permission, such as https://graph.microsoft.com/SecurityAlert.Read.All.
+    let permission = words.find(|word| word.contains("://"))?;
+    let (resource, _) = permission.rsplit_once('/')?;
+    (!resource.ends_with('/')).then(|| format!("{resource}/.default"))
+}
+
+/// The answer to a redemption, borrowed from the body wherever JSON allows it.
+pub(super) struct Tokens<'a> {
+    pub(super) access_token: Cow<'a, str>,
+    pub(super) refresh_token: Option<Cow<'a, str>>,
+    pub(super) id_token: Option<Cow<'a, str>>,
+    /// In seconds. Version 1 of the endpoint writes a text, version 2 a number.
+    pub(super) expires_in: Option<f64>,
+}
+
+impl<'a> Tokens<'a> {
+    /// Reads the answer; `None` when it holds no access token that fits into a header.
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
+        let body = std::str::from_utf8(body).ok()?;
+        let [access, refresh, id, expires_in] = members(body, ["access_token", "refresh_token", "id_token", "expires_in"]).ok()?;
+        let access_token = text(access).filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()))?;
+        Some(Self { access_token, refresh_token: text(refresh), id_token: text(id), expires_in: seconds(expires_in) })
+    }
+}
+
+fn seconds(member: Option<&RawValue>) -> Option<f64> {
+    let written = text(member).unwrap_or_else(|| member.map_or("", RawValue::get).into());
+    written.trim().parse().ok().filter(|seconds: &f64| !seconds.is_nan())
+}
+
+/// The answer that says why not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) error: String,
+    pub(super) suberror: Option<String>,
+    /// There may be several; the first is often the least telling.
+    pub(super) codes: Vec<u32>,
+    pub(super) trace_id: Option<String>,
+    pub(super) correlation_id: Option<String>,
+    /// As written; it is not RFC 3339.
+    pub(super) timestamp: Option<String>,
+}
+
+impl Refusal {
+    /// Reads the answer; `None` when it is no OAuth error.
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
+        let body = std::str::from_utf8(body).ok()?;
+        let names = ["error", "suberror", "error_codes", "error_description", "trace_id", "correlation_id", "timestamp"];
+        let [error, suberror, codes, description, trace_id, correlation_id, timestamp] = members(body, names).ok()?;
+        let word = |member| text(member).and_then(|text| crate::error::harmless(&text));
+        let mut codes = codes.map_or_else(Vec::new, numbers);
+        if codes.is_empty() {
+            // The description is for people and never decides; but some answers have the number only there.
+            codes = text(description).map_or_else(Vec::new, |text| aadsts(&text));
+        }
+        Some(Self {
+            error: word(error)?,
+            suberror: word(suberror),
+            codes,
+            trace_id: word(trace_id),
+            correlation_id: word(correlation_id),
+            timestamp: text(timestamp).and_then(|text| crate::error::harmless(&text.replace(' ', "T"))),
+        })
+    }
+}
+
+/// Numbers of a list, written as numbers or as texts. What is neither is passed over.
+fn numbers(member: &RawValue) -> Vec<u32> {
+    let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(member.get()) else {
+        return member.get().trim_matches('"').parse().into_iter().collect();
+    };
+    items.into_iter().filter_map(|item| item.get().trim_matches('"').parse().ok()).collect()
+}
+
+/// Every number that follows `AADSTS` in a text.
+fn aadsts(text: &str) -> Vec<u32> {
+    text.split("AADSTS")
+        .skip(1)
+        .filter_map(|rest| rest[..rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len())].parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_survives_the_form() {
+        let fields = [("client_secret", "a+b/c=d&e f~ı%"), ("scope", "https://x/.default openid")];
+        let body = form(&fields);
+        assert!(body.len() <= body.capacity());
+        let read: Vec<_> = form_urlencoded::parse(&body).into_owned().collect();
+        assert_eq!(read, fields.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(!body.contains(&b' ') && body.starts_with(b"client_secret=a%2Bb%2Fc%3Dd%26e+f"));
+    }
+
+    #[test]
+    fn openid_is_asked_for_once() {
+        assert_eq!(delegated_scope("https://x/.default offline_access"), "https://x/.default offline_access openid");
+        assert_eq!(delegated_scope("openid  https://x/.default"), "openid https://x/.default");
+        assert_eq!(delegated_scope("openidx"), "openidx openid");
+    }
+
+    #[test]
+    fn an_app_asks_for_one_resource_whole() {
+        for (configured, sent) in [
+            ("https://graph.microsoft.com/.default offline_access", Some("https://graph.microsoft.com/.default")),
+            ("offline_access openid https://graph.microsoft.com/.default", Some("https://graph.microsoft.com/.default")),
+            ("https://graph.microsoft.com/SecurityAlert.Read.All offline_access", Some("https://graph.microsoft.com/.default")),
+            ("api://1234/.default", Some("api://1234/.default")),
+            ("offline_access", None),
+            ("https://graph.microsoft.com", None),
+        ] {
+            assert_eq!(app_scope(configured).as_deref(), sent, "{configured}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_in_either_versions_spelling() {
+        let read = |body: &'static str| Tokens::read(body.as_bytes());
+        let v2 = read(r#"{"access_token":"a.b.c","expires_in":3599,"refresh_token":"r","id_token":"x.y.z","scope":"s%20t"}"#).unwrap();
+        assert_eq!((v2.expires_in, v2.refresh_token.as_deref(), v2.id_token.as_deref()), (Some(3599.0), Some("r"), Some("x.y.z")));
+        assert!(matches!(v2.refresh_token, Some(Cow::Borrowed(_))), "a secret is not copied on its way");
+        for (expires_in, seconds) in [
+            (r#""3600""#, Some(3600.0)),
+            ("3600.5", Some(3600.5)),
+            (r#"" 60 ""#, Some(60.0)),
+            ("-1", Some(-1.0)),
+            (r#""NaN""#, None),
+            (r#""soon""#, None),
+            ("null", None),
+            ("{}", None),
+        ] {
+            let body = format!(r#"{{"access_token":"a","expires_in":{expires_in}}}"#);
+            assert_eq!(Tokens::read(body.as_bytes()).unwrap().expires_in, seconds, "{expires_in}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_usable_access_token_is_none() {
+        for body in
+            ["", "<html>", "{}", r#"{"access_token":""}"#, r#"{"access_token":1}"#, r#"{"access_token":"a\nb"}"#, r#"{"access_token":"a"#]
+        {
+            assert!(Tokens::read(body.as_bytes()).is_none(), "{body}");
+        }
+        let odd = Tokens::read(br#"{"access_token":"a","refresh_token":7,"id_token":null}"#).unwrap();
+        assert!(odd.refresh_token.is_none() && odd.id_token.is_none());
+    }
+
+    #[test]
+    fn a_refusal_keeps_every_code_and_the_numbers_for_support() {
+        let refusal = Refusal::read(
+            br#"{"error":"invalid_grant","error_description":"AADSTS70002: x. AADSTS70008: y.\r\nTrace ID: z","error_codes":[70002,70008],
+                "timestamp":"2016-04-11 18:00:12Z","trace_id":"3939d04c-d7ba-42bf-9cb7-1e5854cdce9e","correlation_id":"a b","suberror":"bad_token"}"#,
+        )
+        .unwrap();
+        assert_eq!(refusal.codes, [70002, 70008]);
+        assert_eq!(refusal.timestamp.as_deref(), Some("2016-04-11T18:00:12Z"));
+        assert_eq!(refusal.trace_id.as_deref(), Some("3939d04c-d7ba-42bf-9cb7-1e5854cdce9e"));
+        assert_eq!((refusal.correlation_id, refusal.suberror.as_deref()), (None, Some("bad_token")));
+    }
+
+    #[test]
+    fn codes_are_found_however_they_are_written() {
+        for (members, codes) in [
+            (r#""error_codes":["50196", 1.5, null, 70008]"#, vec![50196, 70008]),
+            (r#""error_codes":50196"#, vec![50196]),
+            (r#""error_codes":[],"error_description":"AADSTS700082: The refresh token has expired.""#, vec![700_082]),
+            (r#""error_description":"AADSTS: none, AADSTS99999999999999: too long""#, vec![]),
+            (r#""error_codes":{}"#, vec![]),
+        ] {
+            let body = format!(r#"{{"error":"invalid_grant",{members}}}"#);
+            assert_eq!(Refusal::read(body.as_bytes()).unwrap().codes, codes, "{members}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_oauth_error_is_none() {
+        for body in [&b""[..], b"Too Many Requests", b"<html>", b"{}", br#"{"error":{"code":"x"}}"#, br#"{"error":"two words"}"#, b"\xff"] {
+            assert_eq!(Refusal::read(body), None);
+        }
+    }
+}
