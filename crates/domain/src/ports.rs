@@ -51,9 +51,9 @@ pub struct StoreUnavailable(pub String);
 /// Reads the secret of an app registration from where it lives. Implemented by the daemon, called by
 /// `token-refresher` at every use, so that a rotated file is picked up without a restart.
 pub trait AppSecrets: Send + Sync + 'static {
-    /// The secret of this app.
+    /// The secret of this app; `None` for a public client, which has none.
     ///
     /// # Errors
     /// In words, naming the file, when it cannot be read.
-    fn client_secret(&self, app: &AppName) -> Result<ClientSecret, String>;
+    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, String>;
 }

@@ -1,0 +1,208 @@
+//! What the handle and the worker share: the dependencies, and what is remembered per tenant and app.
+//!
+//! Two locks per tenant, on purpose. The *gate* is held for the length of a redemption and makes
+//! redemptions of one refresh token queue: two at once are a reuse, for which a strict server revokes
+//! the whole family. The *memory* is held for a few instructions, so that a cached token is handed
+//! out while a redemption is under way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::health::StageStatus;
+use domain::ports::{AppSecrets, NoToken};
+use domain::{AccessToken, AppName, Audience, Chance, Clock, CloudName, HeldTenant, Report, TenantId, TenantSet, Trouble, Verdict};
+use microsoft::{App, Cloud, Grant};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agenda::Agenda;
+use crate::breaker::Breaker;
+use crate::config::Config;
+use crate::lane::Lanes;
+use crate::outbox::Outbox;
+use crate::redeemer::Redeemer;
+use crate::slot::{Hold, Memory, Now};
+use crate::vault::TokenVault;
+
+/// Everything that the refresher is handed at the start.
+pub struct Deps {
+    /// The sign-in service.
+    pub redeemer: Arc<dyn Redeemer>,
+    /// Where refresh tokens are sealed.
+    pub vault: Arc<dyn TokenVault>,
+    /// The configured clouds.
+    pub clouds: Arc<BTreeMap<CloudName, Cloud>>,
+    /// The configured app registrations.
+    pub apps: Arc<BTreeMap<AppName, App>>,
+    /// The secrets of the app registrations, read at each use.
+    pub secrets: Arc<dyn AppSecrets>,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub chance: Arc<dyn Chance>,
+    /// The tenants that this replica holds.
+    pub tenants: watch::Receiver<Arc<TenantSet>>,
+    /// News for the registry.
+    pub reports: mpsc::Sender<Report>,
+    /// What this stage says about itself.
+    pub status: watch::Sender<StageStatus>,
+}
+
+/// What is kept per tenant.
+pub(crate) struct Slot {
+    pub(crate) gate: tokio::sync::Mutex<()>,
+    memory: Mutex<Memory>,
+}
+
+impl Slot {
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        locked(&self.memory)
+    }
+}
+
+/// What the handle and the worker share.
+pub(crate) struct Core {
+    pub(crate) redeemer: Arc<dyn Redeemer>,
+    pub(crate) vault: Arc<dyn TokenVault>,
+    pub(crate) clouds: Arc<BTreeMap<CloudName, Cloud>>,
+    pub(crate) apps: Arc<BTreeMap<AppName, App>>,
+    pub(crate) secrets: Arc<dyn AppSecrets>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) tenants: watch::Receiver<Arc<TenantSet>>,
+    pub(crate) outbox: Outbox,
+    pub(crate) config: Config,
+    pub(crate) lanes: Lanes,
+    /// Redemptions under way on behalf of callers. They outlive a caller who went away: an answer that
+    /// nobody reads may hold the only refresh token that still works.
+    pub(crate) under_way: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+    /// The worker's appointments, and a nudge when the earliest one has changed.
+    pub(crate) agenda: Mutex<Agenda>,
+    pub(crate) agenda_changed: Notify,
+    slots: Mutex<HashMap<TenantId, Arc<Slot>>>,
+    breakers: Mutex<BTreeMap<(CloudName, AppName), Breaker>>,
+}
+
+impl Core {
+    pub(crate) fn new(deps: Deps, config: Config) -> (Self, watch::Sender<StageStatus>) {
+        let core = Self {
+            lanes: Lanes::new(&deps.clouds, config.token_per_second),
+            redeemer: deps.redeemer,
+            vault: deps.vault,
+            clouds: deps.clouds,
+            apps: deps.apps,
+            secrets: deps.secrets,
+            clock: deps.clock,
+            chance: deps.chance,
+            tenants: deps.tenants,
+            outbox: Outbox::new(deps.reports),
+            config,
+            under_way: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            agenda: Mutex::new(Agenda::default()),
+            agenda_changed: Notify::new(),
+            slots: Mutex::new(HashMap::new()),
+            breakers: Mutex::new(BTreeMap::new()),
+        };
+        (core, deps.status)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now { instant: Instant::now(), wall: self.clock.now() }
+    }
+
+    /// The tenant as the registry sees it now, if this replica still holds it.
+    pub(crate) fn held(&self, tenant: TenantId) -> Option<Arc<HeldTenant>> {
+        self.tenants.borrow().tenants.get(&tenant).cloned()
+    }
+
+    /// The slot of a held tenant, brought up to date with what the registry says of it.
+    pub(crate) fn slot(&self, tenant: &HeldTenant) -> Arc<Slot> {
+        let fresh = || Arc::new(Slot { gate: tokio::sync::Mutex::new(()), memory: Mutex::new(Memory::new(tenant, &self.config)) });
+        let slot = Arc::clone(locked(&self.slots).entry(tenant.id).or_insert_with(fresh));
+        slot.memory().adopt(tenant);
+        slot
+    }
+
+    /// The slot of a tenant, if there is one.
+    pub(crate) fn known_slot(&self, tenant: TenantId) -> Option<Arc<Slot>> {
+        locked(&self.slots).get(&tenant).cloned()
+    }
+
+    /// Forgets tenants that are no longer held. A slot that somebody still uses stays until the next
+    /// time: with a second gate for the same tenant two redemptions could overlap.
+    pub(crate) fn forget_all_but(&self, set: &TenantSet) {
+        let mut agenda = locked(&self.agenda);
+        locked(&self.slots).retain(|tenant, slot| {
+            let stays = set.tenants.contains_key(tenant) || Arc::strong_count(slot) > 1;
+            if !stays {
+                agenda.set(*tenant, None);
+            }
+            stays
+        });
+    }
+
+    /// Works out anew when the worker has to look at this tenant.
+    pub(crate) fn plan(&self, tenant: &HeldTenant, slot: &Slot) {
+        let keeps_token = self.apps.get(&tenant.app).is_some_and(|app| app.grant == Grant::RefreshToken);
+        let due = {
+            let mut memory = slot.memory();
+            memory.plan_keep_alive(tenant, keeps_token, self.now(), &self.config, &*self.chance);
+            memory.due()
+        };
+        if locked(&self.agenda).set(tenant.id, due) {
+            self.agenda_changed.notify_one();
+        }
+    }
+
+    /// The answer that needs no network, if there is one: a cached token, or what stands in the way.
+    pub(crate) fn without_network(&self, tenant: &HeldTenant, slot: &Slot, audience: Audience) -> Option<Result<AccessToken, NoToken>> {
+        let now = self.now();
+        let held_back = {
+            let mut memory = slot.memory();
+            if let Some(token) = memory.live_token(audience, now) {
+                return Some(Ok(token));
+            }
+            memory.hold(audience, now.instant)
+        };
+        let held_back =
+            held_back.or_else(|| self.breaker(tenant, |breaker| breaker.shut(now.instant)).map(|(trouble, until)| Hold { trouble, until }));
+        if self.stopping.is_cancelled() {
+            return Some(Err(self.no_token(passing("the daemon is stopping"), Duration::from_secs(1))));
+        }
+        held_back.map(|hold| Err(self.no_token(hold.trouble, hold.until - now.instant)))
+    }
+
+    pub(crate) fn no_token(&self, trouble: Trouble, wait: Duration) -> NoToken {
+        NoToken { trouble, retry_at: self.clock.now().plus(wait) }
+    }
+
+    /// Uses the switch of the tenant's app registration.
+    pub(crate) fn breaker<T>(&self, tenant: &HeldTenant, with: impl FnOnce(&mut Breaker) -> T) -> T {
+        with(locked(&self.breakers).entry((tenant.cloud.clone(), tenant.app.clone())).or_default())
+    }
+
+    /// What is at fault with our own app registrations, in words.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let breakers = locked(&self.breakers);
+        let faults: Vec<_> = breakers
+            .iter()
+            .filter_map(|((cloud, app), breaker)| breaker.fault().map(|fault| format!("app {app} in cloud {cloud}: {fault}")))
+            .collect();
+        (!faults.is_empty()).then(|| faults.join("; "))
+    }
+}
+
+/// Locks a mutex whose holder runs a few instructions that cannot panic halfway.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Trouble that ends by itself and needs nobody.
+pub(crate) fn passing(reason: impl Into<String>) -> Trouble {
+    Trouble { verdict: Verdict::Retry, reason: reason.into(), action: "nothing; it is tried again".to_owned(), code: None }
+}

@@ -1,0 +1,245 @@
+//! One redemption, from the queue at the login host to a refresh token that is safely stored.
+//!
+//! The order is the promise: wait for the turn, see that the lease still is ours, open the token, ask,
+//! **commit the rotated refresh token, and only then** let the access token out (I30). Waiting comes
+//! first so that a token is in the clear for one call and not for a queue. A crash before the commit
+//! leaves the old token in place, which Entra still accepts; a strict server does not, and then the
+//! next attempt is answered with a dead token, which is confirmed and reported.
+
+use std::time::Duration;
+
+use domain::retry::Backoff;
+use domain::{AccessToken, AppName, Audience, ClientSecret, Fence, HeldTenant, RefreshToken, Trouble, Verdict};
+use microsoft::{App, Cloud, Grant, Redeemed};
+use tokio::time::{Instant, sleep};
+
+use crate::core::{Core, passing};
+use crate::redeemer::Refused;
+use crate::vault::{RotateError, VaultError};
+
+/// Why a redemption gave no access token.
+#[derive(Debug)]
+pub(crate) enum Setback {
+    /// The sign-in service refused.
+    Refused(Refused),
+    /// It did not come to asking, or what came back could not be kept.
+    Ours(Trouble),
+    /// Our right to act for the tenant is in doubt, so nobody was asked. The registry tells of it.
+    InDoubt(&'static str),
+    /// Our right to act for the tenant is gone, so what came back was thrown away.
+    NotOurs(&'static str),
+    /// While this one queued, somebody else found out that our own app is at fault.
+    Shut(Trouble, Instant),
+    /// The daemon is stopping.
+    Stopping,
+}
+
+/// How much an answer about a dead token has been heard before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Belief {
+    /// Not at all.
+    Fresh,
+    /// Once, a while ago: this time it is believed.
+    Suspected,
+    /// It is known; this is a slow probe.
+    Known,
+}
+
+impl Core {
+    /// Asks for one access token, whatever the tenant's grant is. The caller holds the tenant's gate.
+    pub(crate) async fn attempt(&self, tenant: &HeldTenant, audience: Audience, belief: Belief) -> Result<AccessToken, Setback> {
+        let missing = |what: &str, name: &str| {
+            Setback::Ours(Trouble {
+                verdict: Verdict::Global,
+                reason: format!("the configuration has no {what} called {name}"),
+                action: format!(
+                    "the operator of tocsin adds [{what}s.{name}] to the configuration, or imports the tenants anew with one that exists"
+                ),
+                code: None,
+            })
+        };
+        let cloud = self.clouds.get(&tenant.cloud).ok_or_else(|| missing("cloud", tenant.cloud.as_str()))?;
+        let app = self.apps.get(&tenant.app).ok_or_else(|| missing("app", tenant.app.as_str()))?;
+        let secret = self.secrets.client_secret(&tenant.app).map_err(|reason| {
+            Setback::Ours(Trouble {
+                verdict: Verdict::Global,
+                reason: format!("the secret of app {} cannot be read: {reason}", tenant.app),
+                action: "the operator of tocsin puts the app's client secret into that file, readable by tocsin alone".to_owned(),
+                code: None,
+            })
+        })?;
+        match app.grant {
+            Grant::ClientCredentials => {
+                let secret = secret.ok_or_else(|| without_secret(&tenant.app))?;
+                self.turn(tenant, cloud).await?;
+                let redeemed =
+                    self.redeemer.client_credentials(cloud, app, tenant.id, audience, &secret).await.map_err(Setback::Refused)?;
+                let fence = tenant.fence();
+                noted(fence, self.vault.app_worked(fence, self.clock.now()).await)?;
+                Ok(redeemed.access)
+            }
+            Grant::RefreshToken => self.redeem_stored(Asking { tenant, cloud, app, audience, secret: secret.as_ref() }, belief).await,
+        }
+    }
+
+    async fn redeem_stored(&self, asking: Asking<'_>, belief: Belief) -> Result<AccessToken, Setback> {
+        let Asking { tenant, app, .. } = asking;
+        let fence = tenant.fence();
+        // Asked before the queue as well, so that it holds nobody who has no business there.
+        self.still_ours(tenant)?;
+        self.turn(tenant, asking.cloud).await?;
+        self.still_ours(tenant)?;
+        let opened = self.vault.open(tenant.id, &app.client_id).await.map_err(unopened)?.ok_or_else(nothing_stored)?;
+        let refused = match self.redeem(asking, &opened.token).await {
+            Ok(redeemed) => {
+                self.keep(fence, app, opened.version, redeemed.refresh).await?;
+                return Ok(redeemed.access);
+            }
+            Err(refused) => refused,
+        };
+        // A token that never worked may be the wrong one altogether: a half-restored backup, or a
+        // server that lost its last write. The one before it gets one chance, after the second "no".
+        if refused.dead_token
+            && belief == Belief::Suspected
+            && let Ok(Some(previous)) = self.vault.open_previous(tenant.id, &app.client_id).await
+        {
+            self.turn(tenant, asking.cloud).await?;
+            self.still_ours(tenant)?;
+            if let Ok(redeemed) = self.redeem(asking, &previous).await {
+                tracing::warn!(tenant.id = %tenant.id, "the stored refresh token was dead, but the one before it works and takes its place");
+                // It becomes the current one even when the server rotated nothing.
+                self.keep(fence, app, opened.version, Some(redeemed.refresh.unwrap_or(previous))).await?;
+                return Ok(redeemed.access);
+            }
+        }
+        Err(Setback::Refused(refused))
+    }
+
+    async fn redeem(&self, asking: Asking<'_>, token: &RefreshToken) -> Result<Redeemed, Refused> {
+        let Asking { tenant, cloud, app, audience, secret } = asking;
+        self.redeemer.redeem(cloud, app, tenant.id, audience, token, secret).await
+    }
+
+    /// Stores what came back. `version` is the one that was redeemed, or that stands in the vault.
+    async fn keep(&self, fence: Fence, app: &App, version: i64, fresh: Option<RefreshToken>) -> Result<(), Setback> {
+        if let Some(fresh) = fresh {
+            self.commit(fence, app, version, &fresh).await?;
+        }
+        // The redeemed version has worked. Where it was replaced a moment ago, the vault keeps it as
+        // the previous one until its successor has worked as well.
+        noted(fence, self.vault.worked(fence, version, self.clock.now()).await)
+    }
+
+    /// Makes the rotated token durable. While the database is away it is offered again and again,
+    /// since on a strict server it is the only one that still works.
+    async fn commit(&self, fence: Fence, app: &App, version: i64, fresh: &RefreshToken) -> Result<(), Setback> {
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        loop {
+            match self.vault.commit_rotation(fence, version, &app.client_id, fresh).await {
+                Ok(_) => return Ok(()),
+                Err(RotateError::LeaseLost) => return Err(Setback::NotOurs("the lease on this tenant was lost")),
+                Err(RotateError::Moved) => return Err(Setback::NotOurs("the refresh token was replaced meanwhile")),
+                Err(RotateError::Unsealable(error)) => return Err(key_ring_trouble(error)),
+                // Its outcome is unknown, which is a normal case: the same commit again is harmless.
+                Err(RotateError::Database(error)) => {
+                    let delay = backoff.next_delay(None);
+                    if backoff.failures() >= self.config.commit_attempts {
+                        let mut trouble =
+                            passing(format!("a new refresh token could not be stored, so its access token was not used: {error}"));
+                        trouble.action = "the operator of tocsin sees to the database; the sign-in is tried again by itself".to_owned();
+                        return Err(Setback::Ours(trouble));
+                    }
+                    sleep(delay).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for this login host, or for the stop.
+    async fn turn(&self, tenant: &HeldTenant, cloud: &Cloud) -> Result<(), Setback> {
+        // Every configured cloud got its lane at the start, from the same map.
+        let Some(lane) = self.lanes.of(cloud) else { return Ok(()) };
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => return Err(Setback::Stopping),
+            () = lane.turn() => {}
+        }
+        // The queue may be a thousand tenants long: they do not all have to meet the same fault.
+        match self.breaker(tenant, |breaker| breaker.shut_to(tenant.id, Instant::now())) {
+            Some((trouble, until)) => Err(Setback::Shut(trouble, until)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sees that the lease is ours and will be for a while. The fence would refuse the write anyway;
+    /// this keeps two replicas from redeeming one token at the same time (I11).
+    fn still_ours(&self, tenant: &HeldTenant) -> Result<(), Setback> {
+        let set = self.tenants.borrow();
+        match set.tenants.get(&tenant.id) {
+            Some(held) if held.epoch == tenant.epoch => {}
+            _ => return Err(Setback::InDoubt("the lease on this tenant was lost")),
+        }
+        if set.trusted_until < Instant::now() + self.config.lease_margin {
+            return Err(Setback::InDoubt("the lease on this tenant has not been confirmed by the database"));
+        }
+        Ok(())
+    }
+}
+
+/// What one redemption is about.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    tenant: &'a HeldTenant,
+    cloud: &'a Cloud,
+    app: &'a App,
+    audience: Audience,
+    /// None for a public client.
+    secret: Option<&'a ClientSecret>,
+}
+
+fn unopened(error: VaultError) -> Setback {
+    match error {
+        VaultError::Database(_) => Setback::Ours(passing(error.to_string())),
+        VaultError::Unreadable(reason) => key_ring_trouble(reason),
+    }
+}
+
+/// What the vault says of a note that a redemption worked. Without the note nothing is lost: the next
+/// redemption writes it. Without the lease the access token is not ours to use.
+fn noted(fence: Fence, outcome: Result<(), RotateError>) -> Result<(), Setback> {
+    match outcome {
+        Err(RotateError::LeaseLost) => Err(Setback::NotOurs("the lease on this tenant was lost")),
+        Err(error) => {
+            tracing::debug!(tenant.id = %fence.tenant, %error, "the time of a token refresh could not be noted");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn key_ring_trouble(reason: String) -> Setback {
+    Setback::Ours(Trouble {
+        verdict: Verdict::OurBug,
+        reason,
+        action: "the operator of tocsin compares `tocsin key status` with the key ring file, or imports a new refresh token".to_owned(),
+        code: None,
+    })
+}
+
+fn nothing_stored() -> Setback {
+    Setback::Ours(Trouble {
+        verdict: Verdict::NeedsConsent,
+        reason: "no refresh token is stored for this tenant and its app".to_owned(),
+        action: "an administrator of the customer consents, and the operator of tocsin imports the refresh token".to_owned(),
+        code: None,
+    })
+}
+
+fn without_secret(app: &AppName) -> Setback {
+    Setback::Ours(Trouble {
+        verdict: Verdict::Global,
+        reason: format!("app {app} signs in as itself, but has no secret"),
+        action: format!("the operator of tocsin sets client_secret_file under [apps.{app}]"),
+        code: None,
+    })
+}

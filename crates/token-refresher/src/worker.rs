@@ -1,0 +1,134 @@
+//! The worker: redeems ahead of expiry, follows up suspicions, keeps idle refresh tokens alive, and
+//! says every second that it is there.
+//!
+//! One timer serves all tenants (see [`crate::agenda`]); a tenant costs a task only while it is being
+//! refreshed. What to do is worked out anew from memory each time a tenant is due, so an appointment
+//! that is out of date does no harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::health::StageStatus;
+use domain::{HeldTenant, TenantId};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::{Core, Slot, locked};
+use crate::settle::Wish;
+
+/// The task behind [`crate::TokenSource`].
+pub struct Worker {
+    pub(crate) core: Arc<Core>,
+    pub(crate) status: watch::Sender<StageStatus>,
+}
+
+impl Worker {
+    /// Runs until `stop`, then lets redemptions in flight end, so that no rotated token is lost.
+    ///
+    /// # Errors
+    /// In words, when a refresh panicked.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), String> {
+        let core = &self.core;
+        let mut tenants = core.tenants.clone();
+        let mut jobs = JoinSet::new();
+        let mut beat = tokio::time::interval(core.config.beat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.take_over(&mut tenants);
+        loop {
+            let next = locked(&core.agenda).next().filter(|_| jobs.len() < core.config.concurrency);
+            let outcome = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = beat.tick() => {
+                    self.beat();
+                    Ok(())
+                }
+                // A registry that has ended publishes nothing more; whoever watches its task ends us.
+                Ok(()) = tenants.changed() => {
+                    self.take_over(&mut tenants);
+                    Ok(())
+                }
+                () = core.agenda_changed.notified() => Ok(()),
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    self.start_due(&mut jobs);
+                    Ok(())
+                }
+                Some(done) = jobs.join_next() => done.map_err(|error| format!("a token refresh failed: {error}")),
+            };
+            outcome?;
+        }
+        self.drain(jobs).await;
+        Ok(())
+    }
+
+    fn beat(&self) {
+        let core = &self.core;
+        core.outbox.flush();
+        core.forget_all_but(&core.tenants.borrow());
+        self.status.send_replace(StageStatus { beat: core.clock.now(), fault: core.fault() });
+    }
+
+    /// Takes over the tenants of the newest set.
+    fn take_over(&self, tenants: &mut watch::Receiver<Arc<domain::TenantSet>>) {
+        let set = Arc::clone(&tenants.borrow_and_update());
+        for tenant in set.tenants.values() {
+            let slot = self.core.slot(tenant);
+            self.core.plan(tenant, &slot);
+        }
+        self.core.forget_all_but(&set);
+    }
+
+    /// Starts a job for each tenant that is due, as far as there is room.
+    fn start_due(&self, jobs: &mut JoinSet<()>) {
+        let core = &self.core;
+        while jobs.len() < core.config.concurrency {
+            let now = Instant::now();
+            let Some(id) = locked(&core.agenda).pop_due(now) else { return };
+            let Some((tenant, slot)) = self.look_up(id) else { continue };
+            slot.memory().tidy(now);
+            if slot.memory().due_audiences(now).is_empty() {
+                core.plan(&tenant, &slot);
+            } else {
+                jobs.spawn(renew(Arc::clone(core), tenant, slot));
+            }
+        }
+    }
+
+    fn look_up(&self, id: TenantId) -> Option<(Arc<HeldTenant>, Arc<Slot>)> {
+        Some((self.core.held(id)?, self.core.known_slot(id)?))
+    }
+
+    async fn drain(&self, mut jobs: JoinSet<()>) {
+        let core = &self.core;
+        core.stopping.cancel();
+        core.under_way.close();
+        let all = async {
+            while jobs.join_next().await.is_some() {}
+            core.under_way.wait().await;
+        };
+        if timeout(core.config.drain, all).await.is_err() {
+            let count = jobs.len() + core.under_way.len();
+            tracing::warn!(count, "token refreshes were still in flight when the daemon stopped");
+        }
+        core.outbox.flush();
+    }
+}
+
+/// Does what is due for one tenant, one audience after the other.
+async fn renew(core: Arc<Core>, tenant: Arc<HeldTenant>, slot: Arc<Slot>) {
+    let due = slot.memory().due_audiences(Instant::now());
+    for audience in due {
+        // The outcome is in memory, in the report and in the counters.
+        let _ = core.obtain(tenant.id, &slot, audience, Wish::Ahead).await;
+    }
+    let now = Instant::now();
+    {
+        let mut memory = slot.memory();
+        // Whatever happened, the next look is not at once: a mistake in a rule must not become a hot loop.
+        if !memory.due_audiences(now).is_empty() {
+            memory.snooze_until(now + Duration::from_secs(1));
+        }
+    }
+    core.plan(&tenant, &slot);
+}

@@ -1,0 +1,239 @@
+//! The world around the refresher: tenants, clock, channels and the journal.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use domain::health::StageStatus;
+use domain::ports::{AccessTokens, AppSecrets, NoToken};
+use domain::{
+    AccessToken, AppName, Audience, ClientSecret, Clock, CloudName, Epoch, HeldTenant, Report, SeededChance, Source, TenantId, TenantSet,
+    TenantState, Ticks, Verdict,
+};
+use microsoft::{App, Cloud, Grant};
+use secrecy::ExposeSecret;
+use token_refresher::{Config, Deps, TokenSource, Worker, start};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::sign_in::{PretendSignIn, Rotation};
+use crate::vault::PretendVault;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What happened, in order and with its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Asked { tenant: TenantId, audience: Audience, token: Option<String> },
+    Committed { tenant: TenantId, token: String },
+    GivenOut { tenant: TenantId },
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Journal(Arc<Mutex<Vec<(Instant, Event)>>>);
+
+impl Journal {
+    pub(crate) fn note(&self, event: Event) {
+        self.0.lock().unwrap().push((Instant::now(), event));
+    }
+
+    pub(crate) fn all(&self) -> Vec<(Instant, Event)> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// When the sign-in service was asked.
+    pub(crate) fn asked(&self) -> Vec<Instant> {
+        self.all().into_iter().filter(|(_, event)| matches!(event, Event::Asked { .. })).map(|(at, _)| at).collect()
+    }
+
+    /// Which refresh tokens it was asked with.
+    pub(crate) fn presented(&self) -> Vec<String> {
+        let token = |(_, event)| if let Event::Asked { token, .. } = event { token } else { None };
+        self.all().into_iter().filter_map(token).collect()
+    }
+}
+
+/// A wall clock that goes with tokio's.
+struct WallClock(Instant);
+
+impl Clock for WallClock {
+    fn now(&self) -> Ticks {
+        Ticks(17_900_000_000_000_000).plus(self.0.elapsed())
+    }
+}
+
+struct Secrets;
+
+impl AppSecrets for Secrets {
+    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, String> {
+        if app.as_str() == "lost" { Err("/etc/tocsin/apps/lost.secret: no such file".to_owned()) } else { Ok(ClientSecret::new("secret")) }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) source: TokenSource,
+    pub(crate) sign_in: Arc<PretendSignIn>,
+    pub(crate) vault: Arc<PretendVault>,
+    pub(crate) journal: Journal,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) status: watch::Receiver<StageStatus>,
+    pub(crate) stop: CancellationToken,
+    reports: mpsc::Receiver<Report>,
+    tenants: watch::Sender<Arc<TenantSet>>,
+    worker: Option<Worker>,
+}
+
+/// What is usual: an hour of life, lenient rotation.
+pub(crate) fn world() -> World {
+    World::new(Rotation::Lenient, HOUR, Config::default())
+}
+
+pub(crate) fn id(number: u128) -> TenantId {
+    TenantId(uuid::Uuid::from_u128(number))
+}
+
+pub(crate) fn bearer(token: &AccessToken) -> &str {
+    token.bearer.expose_secret()
+}
+
+impl World {
+    pub(crate) fn new(rotation: Rotation, life: Duration, config: Config) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
+        let journal = Journal::default();
+        let sign_in = Arc::new(PretendSignIn::new(rotation, life, Arc::clone(&clock), journal.clone()));
+        let vault = Arc::new(PretendVault::new(journal.clone()));
+        Self::around(sign_in, vault, journal, clock, config)
+    }
+
+    /// A second process beside the same sign-in service and vault.
+    pub(crate) fn restarted(&self) -> Self {
+        let (sign_in, vault) = (Arc::clone(&self.sign_in), Arc::clone(&self.vault));
+        let world = Self::around(sign_in, vault, self.journal.clone(), Arc::clone(&self.clock), Config::default());
+        world.tenants.send_replace(Arc::clone(&self.tenants.borrow()));
+        world
+    }
+
+    fn around(sign_in: Arc<PretendSignIn>, vault: Arc<PretendVault>, journal: Journal, clock: Arc<dyn Clock>, config: Config) -> Self {
+        let cloud = |host: &str| {
+            let url: url::Url = format!("https://{host}").parse().unwrap();
+            Cloud {
+                login_url: url.clone(),
+                graph_url: url,
+                defender_url: None,
+                portal_url: None,
+                graph_scope: "graph".to_owned(),
+                defender_scope: None,
+                allow_plaintext: false,
+            }
+        };
+        let app = |grant| App { client_id: "client".to_owned(), grant };
+        let apps = [("main", Grant::RefreshToken), ("lost", Grant::RefreshToken), ("itself", Grant::ClientCredentials)];
+        let set = TenantSet { trusted_until: Instant::now() + 1000 * DAY, tenants: BTreeMap::new() };
+        let (tenants, tenants_seen) = watch::channel(Arc::new(set));
+        let (reports_sent, reports) = mpsc::channel(4096);
+        let (status_sent, status) = watch::channel(StageStatus::well(clock.now()));
+        let deps = Deps {
+            redeemer: Arc::clone(&sign_in) as _,
+            vault: Arc::clone(&vault) as _,
+            clouds: Arc::new([(CloudName::new("global"), cloud("login.test"))].into()),
+            apps: Arc::new(apps.into_iter().map(|(name, grant)| (AppName::new(name), app(grant))).collect()),
+            secrets: Arc::new(Secrets),
+            clock: Arc::clone(&clock),
+            chance: Arc::new(SeededChance::new(1)),
+            tenants: tenants_seen,
+            reports: reports_sent,
+            status: status_sent,
+        };
+        let (source, worker) = start(deps, config);
+        let stop = CancellationToken::new();
+        Self { source, sign_in, vault, journal, clock, status, stop, reports, tenants, worker: Some(worker) }
+    }
+
+    /// Adds a tenant whose refresh token is good.
+    pub(crate) fn tenant(&self, number: u128) -> Arc<HeldTenant> {
+        let token = format!("imported-{number}");
+        self.sign_in.accept(id(number), &token);
+        self.vault.import(id(number), &token);
+        self.hold(HeldTenant {
+            id: id(number),
+            name: format!("tenant {number}"),
+            cloud: CloudName::new("global"),
+            app: AppName::new("main"),
+            sources: vec![Source::GraphAlerts, Source::MdeAlerts],
+            state: TenantState::Active,
+            epoch: Epoch(1),
+            credential_version: 1,
+            last_refresh_at: None,
+        })
+    }
+
+    /// Publishes a tenant as held, in place of what was known of it.
+    pub(crate) fn hold(&self, tenant: HeldTenant) -> Arc<HeldTenant> {
+        let tenant = Arc::new(tenant);
+        self.change(|set| {
+            set.tenants.insert(tenant.id, Arc::clone(&tenant));
+        });
+        tenant
+    }
+
+    pub(crate) fn lose(&self, tenant: TenantId) {
+        self.change(|set| {
+            set.tenants.remove(&tenant);
+        });
+    }
+
+    pub(crate) fn trust_until(&self, until: Instant) {
+        self.change(|set| set.trusted_until = until);
+    }
+
+    fn change(&self, with: impl FnOnce(&mut TenantSet)) {
+        self.tenants.send_modify(|set| with(Arc::make_mut(set)));
+    }
+
+    /// Lets the worker run.
+    pub(crate) fn run(&mut self) -> JoinHandle<Result<(), String>> {
+        tokio::spawn(self.worker.take().unwrap().run(self.stop.clone()))
+    }
+
+    pub(crate) async fn ask(&self, tenant: &HeldTenant, audience: Audience) -> Result<AccessToken, NoToken> {
+        let answer = self.source.access_token(tenant, audience).await;
+        if answer.is_ok() {
+            self.journal.note(Event::GivenOut { tenant: tenant.id });
+        }
+        answer
+    }
+
+    /// Asks for Graph until there is a token, as a poller does: not before it is told to.
+    pub(crate) async fn ask_until_given(&self, tenant: &HeldTenant) -> AccessToken {
+        loop {
+            match self.ask(tenant, Audience::Graph).await {
+                Ok(token) => return token,
+                Err(none) => self.wait(&none).await,
+            }
+        }
+    }
+
+    /// Waits until there is use in asking again.
+    pub(crate) async fn wait(&self, none: &NoToken) {
+        let wait = none.retry_at.since(self.clock.now());
+        assert!(wait > Duration::ZERO, "told to ask again at once: {none:?}");
+        tokio::time::sleep(wait).await;
+    }
+
+    /// What was reported since the last time: the verdict of a trouble, or `None` for "works".
+    pub(crate) fn reported(&mut self) -> Vec<Option<Verdict>> {
+        let mut reported = Vec::new();
+        while let Ok(report) = self.reports.try_recv() {
+            reported.push(match report {
+                Report::Trouble { trouble, .. } => Some(trouble.verdict),
+                Report::Working { .. } => None,
+            });
+        }
+        reported
+    }
+}
