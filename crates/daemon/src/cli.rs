@@ -1,0 +1,192 @@
+//! The command line: what can be typed, and which file does it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Streams Microsoft Defender alerts of many customer tenants into Postgres, each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "tocsin", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print data as JSON; stdout then holds nothing else.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon.
+    Serve(Serve),
+    /// The schema of the database.
+    #[command(subcommand)]
+    Db(Db),
+    /// The key ring that seals refresh tokens.
+    #[command(subcommand)]
+    Key(Key),
+    /// Customers.
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// What is stored.
+    #[command(subcommand)]
+    Alerts(Alerts),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask the running daemon whether it does its job: exit 0 if so, 3 if not, 69 if nobody answers.
+    Healthcheck(Healthcheck),
+}
+
+/// `tocsin serve`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Apply pending migrations to a configured database first (the embedded one is always migrated).
+    #[arg(long)]
+    pub(crate) migrate: bool,
+}
+
+/// `tocsin db …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Db {
+    /// Apply pending migrations, make the roles and repeat the grants.
+    Migrate,
+    /// List migrations; exit 3 when some are pending or the schema is newer than this program.
+    Status,
+}
+
+/// `tocsin key …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make the key ring file named by [vault] key_file; an existing one is never overwritten.
+    Init,
+    /// List the keys of the ring and how many tenants are sealed under each.
+    Status,
+}
+
+/// `tocsin tenant …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tenant {
+    /// Import tenants from CSV: directory_id,name,cloud,app,sources,refresh_token
+    Import {
+        /// The file, or - for standard input.
+        file: PathBuf,
+        /// Let a different refresh token replace the one a tenant has.
+        #[arg(long)]
+        replace_token: bool,
+    },
+    /// Add one tenant. Its refresh token, if it has one, comes by standard input and never as an argument.
+    Add {
+        /// What you call this customer.
+        name: String,
+        /// The directory id (GUID) of its Entra tenant.
+        #[arg(long, value_name = "GUID")]
+        tenant: String,
+        /// A key of [clouds].
+        #[arg(long, default_value = "global")]
+        cloud: String,
+        /// A key of [apps].
+        #[arg(long, default_value = "main")]
+        app: String,
+        /// What to read; may be repeated.
+        #[arg(long = "source", value_name = "SOURCE", default_value = "graph-alerts")]
+        sources: Vec<String>,
+        /// Read the refresh token from standard input.
+        #[arg(long)]
+        refresh_token_stdin: bool,
+        /// Let a different refresh token replace the one the tenant has.
+        #[arg(long)]
+        replace_token: bool,
+    },
+    /// List tenants with their state.
+    List,
+    /// Show one tenant: state, reason, next step, and its sources.
+    Show(Named),
+    /// Stop reading a tenant; its token is kept alive.
+    Pause(Named),
+    /// Read a paused tenant again, or try one in trouble at once.
+    Resume(Named),
+    /// Stop reading a tenant and destroy its token and data key. Its alerts stay.
+    Remove {
+        /// Which tenant.
+        #[command(flatten)]
+        named: Named,
+        /// Do not ask for the name.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// A tenant, by directory id or name.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The tenant's directory id or its name.
+    pub(crate) tenant: String,
+}
+
+/// `tocsin alerts …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Alerts {
+    /// List stored alerts, newest arrivals last.
+    List(AlertFilter),
+    /// Print alerts as they are stored, until Ctrl-C.
+    Tail {
+        /// Which alerts.
+        #[command(flatten)]
+        filter: AlertFilter,
+        /// Print what is there and end.
+        #[arg(long)]
+        no_follow: bool,
+    },
+}
+
+/// Which alerts.
+#[derive(Debug, Args)]
+pub(crate) struct AlertFilter {
+    /// Only this tenant (directory id or name).
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Only this severity: informational, low, medium, high.
+    #[arg(long)]
+    pub(crate) severity: Option<String>,
+    /// Only what was stored in the last 30m, 24h, 7d …
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<std::time::Duration>,
+    /// At most this many of the newest.
+    #[arg(long, short = 'n', default_value_t = 50)]
+    pub(crate) limit: u32,
+}
+
+/// `tocsin config …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check the configuration without starting anything.
+    Check,
+    /// Print every key with its value and where it came from.
+    Show,
+}
+
+/// `tocsin healthcheck`
+#[derive(Debug, Args)]
+pub(crate) struct Healthcheck {
+    /// Ask whether the process makes progress, not whether it does its job.
+    #[arg(long)]
+    pub(crate) live: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

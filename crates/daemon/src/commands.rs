@@ -1,0 +1,85 @@
+//! Every command: one file each, and here the steps they share.
+
+mod alerts;
+mod config;
+mod db;
+mod healthcheck;
+mod key;
+mod serve;
+mod tenant;
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+use crate::database::{Database, Purpose, Reached};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::telemetry;
+
+/// What every command starts with.
+struct Setting {
+    config: Config,
+    output: Output,
+}
+
+impl Setting {
+    /// The database for a command that ends soon.
+    async fn database(&self, name: &'static str) -> Result<Database, Failure> {
+        Reached::reach(&self.config, Purpose::Command(name)).await?.open(false, 3).await
+    }
+}
+
+/// Runs a parsed command line.
+///
+/// # Errors
+/// The sentence and exit code with which the process ends.
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let environment: Vec<(String, String)> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let variable =
+        |wanted: &str| environment.iter().find(|(name, value)| name == wanted && !value.is_empty()).map(|(_, value)| value.clone());
+    let file = cli.config.or_else(|| variable("TOCSIN_CONFIG_FILE").map(Into::into));
+    let rust_log = variable("RUST_LOG");
+    let config = Config::load(file.as_deref(), environment)?;
+    if matches!(cli.command, Command::Serve(_)) {
+        telemetry::init(&config.log, rust_log.as_deref())?;
+    } else {
+        // A command speaks by its output; only what somebody should act on is logged beside it.
+        let quiet = crate::config::LogConfig { level: "warn".into(), format: config.log.format };
+        telemetry::init(&quiet, rust_log.as_deref())?;
+    }
+    let setting = Setting { config, output: Output { json: cli.json } };
+    match cli.command {
+        Command::Serve(options) => serve::run(setting, &options).await,
+        Command::Db(command) => db::run(&setting, command).await,
+        Command::Key(command) => key::run(&setting, command).await,
+        Command::Tenant(command) => tenant::run(&setting, command).await,
+        Command::Alerts(command) => alerts::run(&setting, command).await,
+        Command::Config(command) => config::run(&setting, &command),
+        Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
+    }
+}
+
+/// A question that must be answered by typing the name, unless `--yes` was given.
+fn confirm(name: &str, yes: bool, question: &str) -> Result<(), Failure> {
+    use std::io::{BufRead, IsTerminal};
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{question} Standard input is no terminal to ask on; add --yes if that is what you want"),
+        ));
+    }
+    Output { json: false }.note(&format!("{question} Type {name} to go on:"));
+    let mut answer = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read the answer: {error}")))?;
+    if answer.trim_end_matches(['\n', '\r']) == name {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Failed, "that is not the name; nothing was changed"))
+    }
+}

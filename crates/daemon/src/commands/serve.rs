@@ -1,0 +1,79 @@
+//! `tocsin serve`: gets everything ready, one step after the other, and runs until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+
+use domain::CloudName;
+use local_postgres::LocalPostgres;
+use tenant_registry::{KeyRing, OpenError, Registry};
+use tokio::net::TcpListener;
+
+use super::Setting;
+use crate::cli::Serve;
+use crate::config::{Config, read_secret_file};
+use crate::database::{Database, Purpose, Reached};
+use crate::failure::{Exit, Failure};
+use crate::lifecycle::{self, Stages};
+use crate::wiring;
+
+/// Connections of the daemon: two writers, news of feeds, registry, refresher, look-ups and some air.
+const CONNECTIONS: u32 = 12;
+
+/// Runs the daemon.
+pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure> {
+    let config = setting.config;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "tocsin starts");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // No key, no start: before anything else, so that a wrong key file never touches a database.
+    let ring = KeyRing::load(&config.key_file).map_err(unusable)?;
+    for file in config.apps.values().filter_map(|app| app.client_secret_file.as_deref()) {
+        read_secret_file(file, "an app's client secret").map_err(unusable)?;
+    }
+    let ops = TcpListener::bind(config.ops_listen)
+        .await
+        .map_err(|error| Failure::new(Exit::Conflict, format!("cannot listen on {} ([ops] listen): {error}", config.ops_listen)))?;
+    let mut database = Reached::reach(&config, Purpose::Serve).await?.open(options.migrate, CONNECTIONS).await?;
+    match start(&config, ring, ops, &database).await {
+        Ok(stages) => {
+            lifecycle::tell_service_manager(lifecycle::Phase::Ready);
+            let mut server = database.server.take();
+            let result = lifecycle::run_until_end(stages, server_died(server.as_mut())).await;
+            database.server = server;
+            database.close().await;
+            result
+        }
+        Err(failure) => {
+            database.close().await;
+            Err(failure)
+        }
+    }
+}
+
+async fn start(config: &Config, ring: KeyRing, ops: TcpListener, database: &Database) -> Result<Stages, Failure> {
+    let registry = Registry::open(database.pool.clone(), ring).await.map_err(|error| match error {
+        OpenError::Database(error) => Failure::from(error),
+        wrong_ring => unusable(wrong_ring),
+    })?;
+    registry.set_portals(&portals(config)).await?;
+    tracing::info!(database = database.described, "the database is ready");
+    wiring::wire(config, database.pool.clone(), registry, ops)
+}
+
+/// The portal of each cloud, from which the dashboards' links are built.
+pub(super) fn portals(config: &Config) -> BTreeMap<CloudName, String> {
+    config.clouds.iter().map(|(name, cloud)| (name.clone(), cloud.portal_url.clone().unwrap_or_default())).collect()
+}
+
+/// Resolves when the embedded server ends by itself; never, when the server is not ours.
+async fn server_died(server: Option<&mut LocalPostgres>) -> String {
+    match server {
+        Some(server) => format!("the embedded Postgres ended: {}", server.exited().await),
+        None => pending().await,
+    }
+}
+
+fn unusable(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Config, error.to_string())
+}

@@ -1,0 +1,284 @@
+//! The configuration: built-in defaults < file < environment, checked before anything starts.
+//!
+//! Every key that exists stands, with its comment, in `config/default.toml`; that file is also the
+//! list against which unknown keys are found. Each room defines its own settings; this module only
+//! reads, checks and hands them over. Secrets are not part of it: it knows the names of their files.
+
+mod keys;
+mod raw;
+mod rooms;
+mod secret_file;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::{AppName, CloudName};
+use microsoft::{App, Cloud, Grant};
+
+pub(crate) use keys::Origin;
+pub(crate) use secret_file::read_secret_file;
+
+/// The configuration, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Where the daemon keeps what it needs between starts.
+    pub(crate) state_dir: PathBuf,
+    /// Which Postgres.
+    pub(crate) database: DatabaseConfig,
+    /// Where PostgreSQL's programs are, when `PG_BINDIR` says so.
+    pub(crate) pg_bindir: Option<PathBuf>,
+    /// The key ring file.
+    pub(crate) key_file: PathBuf,
+    /// Refuse to start when key ring and app credential lie in one folder.
+    pub(crate) require_separation: bool,
+    /// Logging.
+    pub(crate) log: LogConfig,
+    /// Address of the ops endpoint.
+    pub(crate) ops_listen: SocketAddr,
+    /// Clouds, built in and configured.
+    pub(crate) clouds: BTreeMap<CloudName, Cloud>,
+    /// App registrations.
+    pub(crate) apps: BTreeMap<AppName, AppConfig>,
+    /// Polling.
+    pub(crate) poll: PollConfig,
+    /// Call budgets.
+    pub(crate) budget: BudgetConfig,
+    /// Each key with its printable value and where it came from, for `config show`.
+    pub(crate) shown: Vec<(String, String, Origin)>,
+    /// What is allowed but unwise, in sentences.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Which Postgres to use.
+#[derive(Debug, Clone)]
+pub(crate) struct DatabaseConfig {
+    /// A URL, or the file that holds it; `None` runs a server of our own.
+    pub(crate) url: Option<UrlSource>,
+    /// The owner's login for migrations.
+    pub(crate) migrate_url_file: Option<PathBuf>,
+}
+
+/// Where a database URL is written.
+#[derive(Debug, Clone)]
+pub(crate) enum UrlSource {
+    /// In the configuration itself.
+    Inline(String),
+    /// In a file of its own, since it holds a password.
+    File(PathBuf),
+}
+
+/// Logging.
+#[derive(Debug, Clone)]
+pub(crate) struct LogConfig {
+    /// A filter as `tracing-subscriber` reads it.
+    pub(crate) level: String,
+    /// Form of a line.
+    pub(crate) format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One object a line.
+    Json,
+}
+
+/// An app registration of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct AppConfig {
+    /// What Microsoft needs to know of it.
+    pub(crate) app: App,
+    /// The file with its secret; a public client has none.
+    pub(crate) client_secret_file: Option<PathBuf>,
+}
+
+/// `[poll]`.
+#[derive(Debug, Clone)]
+pub(crate) struct PollConfig {
+    /// Per tenant and source.
+    pub(crate) interval: Duration,
+    /// Read again before the watermark.
+    pub(crate) overlap: Duration,
+    /// How far back the first contact reads.
+    pub(crate) first_sync: Duration,
+    /// Alerts asked for at once.
+    pub(crate) page_size: u32,
+}
+
+/// `[budget]`.
+#[derive(Debug, Clone)]
+pub(crate) struct BudgetConfig {
+    /// Graph calls per tenant and minute.
+    pub(crate) graph_per_minute: u32,
+    /// Defender calls per tenant and minute.
+    pub(crate) defender_per_minute: u32,
+    /// Defender calls per tenant and hour.
+    pub(crate) defender_per_hour: u32,
+    /// Redemptions per second and sign-in host.
+    pub(crate) token_per_second: u32,
+}
+
+/// A configuration that cannot be used: one sentence with what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ConfigError(pub String);
+
+impl Config {
+    /// Loads and checks the configuration.
+    ///
+    /// `file` is what the command line or `TOCSIN_CONFIG_FILE` named; without it the defaults and the
+    /// environment make up the whole.
+    ///
+    /// # Errors
+    /// One sentence, naming the key and the file or variable it came from.
+    pub(crate) fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let pg_bindir = environment.iter().find(|(name, value)| name == "PG_BINDIR" && !value.is_empty()).map(|(_, value)| value.into());
+        let layers = keys::Layers::read(file, environment)?;
+        let raw = layers.deserialize()?;
+        let mut warnings = Vec::new();
+
+        let database = check_database(&raw.database, &mut warnings)?;
+        let clouds = merge_clouds(raw.clouds)?;
+        let apps = raw
+            .apps
+            .into_iter()
+            .map(|(name, app)| check_app(&name, app).map(|app| (AppName::new(name), app)))
+            .collect::<Result<BTreeMap<_, _>, _>>()?;
+        let ops_listen = raw
+            .ops
+            .listen
+            .parse()
+            .map_err(|_| ConfigError(format!("ops.listen = \"{}\" is no address; write it like 127.0.0.1:9464", raw.ops.listen)))?;
+        if raw.poll.interval < Duration::from_secs(1) {
+            return Err(ConfigError("poll.interval is under one second; use at least 1s".into()));
+        }
+        if !(1..=10_000).contains(&raw.poll.page_size) {
+            return Err(ConfigError(format!("poll.page_size = {} is outside 1 to 10000", raw.poll.page_size)));
+        }
+        for (key, value) in [
+            ("graph_per_minute", raw.budget.graph_per_minute),
+            ("defender_per_minute", raw.budget.defender_per_minute),
+            ("defender_per_hour", raw.budget.defender_per_hour),
+            ("token_per_second", raw.budget.token_per_second),
+        ] {
+            if value == 0 {
+                return Err(ConfigError(format!("budget.{key} = 0 would never call anybody; use at least 1")));
+            }
+        }
+
+        let config = Self {
+            state_dir: raw.state_dir,
+            database,
+            pg_bindir,
+            key_file: raw.vault.key_file,
+            require_separation: raw.vault.require_separation,
+            log: LogConfig { level: raw.log.level, format: raw.log.format },
+            ops_listen,
+            clouds,
+            apps,
+            poll: PollConfig {
+                interval: raw.poll.interval,
+                overlap: raw.poll.overlap,
+                first_sync: raw.poll.first_sync,
+                page_size: raw.poll.page_size,
+            },
+            budget: BudgetConfig {
+                graph_per_minute: raw.budget.graph_per_minute,
+                defender_per_minute: raw.budget.defender_per_minute,
+                defender_per_hour: raw.budget.defender_per_hour,
+                token_per_second: raw.budget.token_per_second,
+            },
+            shown: layers.shown(),
+            warnings,
+        };
+        config.check_separation()
+    }
+
+    /// A leak of one folder should not give away both the sealing keys and the credential that makes
+    /// stolen tokens usable (I16).
+    fn check_separation(mut self) -> Result<Self, ConfigError> {
+        let key_folder = self.key_file.parent();
+        let together = self.apps.iter().find(|(_, app)| app.client_secret_file.as_deref().is_some_and(|file| file.parent() == key_folder));
+        if let Some((name, _)) = together {
+            let folder = key_folder.unwrap_or(Path::new(".")).display();
+            let sentence = format!(
+                "vault.key_file and apps.{name}.client_secret_file both lie in {folder}, where one leak takes both; keep them in two places"
+            );
+            if self.require_separation {
+                return Err(ConfigError(format!("{sentence}, or set vault.require_separation = false")));
+            }
+            self.warnings.push(sentence);
+        }
+        Ok(self)
+    }
+
+    /// The folder of the embedded Postgres.
+    pub(crate) fn postgres_folder(&self) -> PathBuf {
+        self.state_dir.join("postgres")
+    }
+}
+
+fn check_database(raw: &raw::Database, warnings: &mut Vec<String>) -> Result<DatabaseConfig, ConfigError> {
+    let url = match (raw.url.as_str(), raw.url_file.as_str()) {
+        ("", "") => None,
+        (url, "") => {
+            let parsed = url::Url::parse(url)
+                .map_err(|_| ConfigError("database.url is no URL; write it like postgres://user@host:5432/name".into()))?;
+            if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+                return Err(ConfigError("database.url does not start with postgres://".into()));
+            }
+            if parsed.password().is_some() {
+                warnings.push("database.url holds a password; keep it in a file of its own and name that in database.url_file".into());
+            }
+            Some(UrlSource::Inline(url.to_owned()))
+        }
+        ("", file) => Some(UrlSource::File(file.into())),
+        _ => return Err(ConfigError("database.url and database.url_file are both set; keep one of them".into())),
+    };
+    Ok(DatabaseConfig { url, migrate_url_file: (!raw.migrate_url_file.is_empty()).then(|| raw.migrate_url_file.clone().into()) })
+}
+
+fn merge_clouds(configured: BTreeMap<String, raw::Cloud>) -> Result<BTreeMap<CloudName, Cloud>, ConfigError> {
+    let mut clouds = microsoft::built_in();
+    for (name, over) in configured {
+        let name = CloudName::new(name);
+        let cloud = over.over(clouds.remove(&name)).map_err(|problem| ConfigError(format!("clouds.{name}: {problem}")))?;
+        cloud.check().map_err(|problem| ConfigError(format!("clouds.{name}: {problem}")))?;
+        clouds.insert(name, cloud);
+    }
+    Ok(clouds)
+}
+
+fn check_app(name: &str, raw: raw::App) -> Result<AppConfig, ConfigError> {
+    for (key, value) in [
+        ("certificate_file", &raw.certificate_file),
+        ("private_key_file", &raw.private_key_file),
+        ("federated_token_file", &raw.federated_token_file),
+    ] {
+        if !value.is_empty() {
+            return Err(ConfigError(format!("apps.{name}.{key} is not supported by this version; use client_secret_file")));
+        }
+    }
+    if raw.client_id.is_empty() {
+        return Err(ConfigError(format!("apps.{name}.client_id is empty; copy the Application (client) ID from the app registration")));
+    }
+    let client_secret_file = (!raw.client_secret_file.is_empty()).then(|| PathBuf::from(&raw.client_secret_file));
+    let grant = match raw.grant.as_str() {
+        "refresh_token" => Grant::RefreshToken,
+        "client_credentials" if client_secret_file.is_none() => {
+            return Err(ConfigError(format!("apps.{name} uses client_credentials but names no client_secret_file")));
+        }
+        "client_credentials" => Grant::ClientCredentials,
+        other => return Err(ConfigError(format!("apps.{name}.grant = \"{other}\" is neither refresh_token nor client_credentials"))),
+    };
+    Ok(AppConfig { app: App { client_id: raw.client_id, grant }, client_secret_file })
+}
+
+#[cfg(test)]
+mod tests;

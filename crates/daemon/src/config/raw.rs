@@ -1,0 +1,132 @@
+//! The configuration as it is written: plain texts and numbers, before they are checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::LogFormat;
+
+/// The whole file.
+#[derive(Deserialize)]
+pub(super) struct Raw {
+    pub(super) state_dir: PathBuf,
+    pub(super) database: Database,
+    pub(super) vault: Vault,
+    pub(super) log: Log,
+    pub(super) ops: Ops,
+    #[serde(default)]
+    pub(super) clouds: BTreeMap<String, Cloud>,
+    #[serde(default)]
+    pub(super) apps: BTreeMap<String, App>,
+    pub(super) poll: Poll,
+    pub(super) budget: Budget,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Database {
+    pub(super) url: String,
+    pub(super) url_file: String,
+    pub(super) migrate_url_file: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Vault {
+    pub(super) key_file: PathBuf,
+    pub(super) require_separation: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Log {
+    pub(super) level: String,
+    pub(super) format: LogFormat,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Ops {
+    pub(super) listen: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct App {
+    #[serde(default)]
+    pub(super) client_id: String,
+    #[serde(default)]
+    pub(super) client_secret_file: String,
+    #[serde(default)]
+    pub(super) certificate_file: String,
+    #[serde(default)]
+    pub(super) private_key_file: String,
+    #[serde(default)]
+    pub(super) federated_token_file: String,
+    #[serde(default = "refresh_token")]
+    pub(super) grant: String,
+}
+
+fn refresh_token() -> String {
+    "refresh_token".into()
+}
+
+#[derive(Deserialize)]
+pub(super) struct Poll {
+    #[serde(deserialize_with = "duration")]
+    pub(super) interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) overlap: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) first_sync: Duration,
+    pub(super) page_size: u32,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Budget {
+    pub(super) graph_per_minute: u32,
+    pub(super) defender_per_minute: u32,
+    pub(super) defender_per_hour: u32,
+    pub(super) token_per_second: u32,
+}
+
+/// A cloud of the file: what is left out comes from the built-in one of the same name.
+#[derive(Deserialize)]
+pub(super) struct Cloud {
+    login_url: Option<url::Url>,
+    graph_url: Option<url::Url>,
+    defender_url: Option<url::Url>,
+    portal_url: Option<String>,
+    graph_scope: Option<String>,
+    defender_scope: Option<String>,
+    allow_plaintext: Option<bool>,
+}
+
+impl Cloud {
+    /// Lays these values over a built-in cloud, if there is one.
+    pub(super) fn over(self, base: Option<microsoft::Cloud>) -> Result<microsoft::Cloud, String> {
+        const GRAPH_SCOPE: &str = "https://graph.microsoft.com/.default offline_access";
+        const DEFENDER_SCOPE: &str = "https://api.securitycenter.microsoft.com/.default offline_access";
+        let missing = |key: &str| format!("{key} is missing; a cloud that is not built in needs login_url and graph_url");
+        let base_urls = base.as_ref().map(|cloud| (cloud.login_url.clone(), cloud.graph_url.clone()));
+        let (base_login, base_graph) = base_urls.unzip();
+        Ok(microsoft::Cloud {
+            login_url: self.login_url.or(base_login).ok_or_else(|| missing("login_url"))?,
+            graph_url: self.graph_url.or(base_graph).ok_or_else(|| missing("graph_url"))?,
+            portal_url: self.portal_url.or_else(|| base.as_ref().and_then(|cloud| cloud.portal_url.clone())),
+            graph_scope: self
+                .graph_scope
+                .or_else(|| base.as_ref().map(|cloud| cloud.graph_scope.clone()))
+                .unwrap_or_else(|| GRAPH_SCOPE.into()),
+            defender_scope: self
+                .defender_scope
+                .or_else(|| base.as_ref().and_then(|cloud| cloud.defender_scope.clone()))
+                .or_else(|| Some(DEFENDER_SCOPE.into())),
+            allow_plaintext: self.allow_plaintext.or_else(|| base.as_ref().map(|cloud| cloud.allow_plaintext)).unwrap_or(false),
+            defender_url: self.defender_url.or_else(|| base.and_then(|cloud| cloud.defender_url)),
+        })
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no duration; write it like 30s, 15m or 90d")))
+}

@@ -1,0 +1,135 @@
+//! Stories about good and bad configurations.
+
+use super::*;
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(Some(file.path()), environment).map_err(|error| error.0.replace(&file.path().display().to_string(), "FILE"))
+}
+
+fn refusal(text: &str) -> String {
+    load(text, &[]).unwrap_err()
+}
+
+const LAB: &str = r#"
+state_dir = "/tmp/t"
+[clouds.lab]
+login_url = "http://127.0.0.1:18400"
+graph_url = "http://127.0.0.1:18400"
+defender_url = "http://127.0.0.1:18400"
+portal_url = "http://127.0.0.1:18400/portal"
+allow_plaintext = true
+[apps.main]
+client_id = "00000000-0000-0000-0000-000000000000"
+client_secret_file = "/etc/tocsin/apps/main.secret"
+[poll]
+interval = "2s"
+"#;
+
+#[test]
+fn the_defaults_alone_are_a_configuration_and_hold_the_figures_of_the_contract() {
+    let config = Config::load(None, []).unwrap();
+    assert_eq!(config.state_dir, Path::new("/var/lib/tocsin"));
+    assert_eq!(config.poll.interval, Duration::from_secs(30));
+    assert_eq!(config.poll.overlap, Duration::from_secs(900));
+    assert_eq!(config.poll.first_sync, Duration::from_secs(30 * 86_400));
+    assert_eq!((config.budget.graph_per_minute, config.budget.defender_per_hour), (150, 1500));
+    assert!(config.database.url.is_none());
+    assert_eq!(config.clouds.len(), 5);
+}
+
+#[test]
+fn a_file_lays_over_the_defaults_and_the_environment_over_the_file() {
+    let config = load(
+        LAB,
+        &[("TOCSIN_POLL__INTERVAL", "5s"), ("TOCSIN_STATE_DIR", "/elsewhere"), ("TOCSIN_PORT", "tcp://10.0.0.1:80"), ("HOME", "/root")],
+    )
+    .unwrap();
+    assert_eq!(config.poll.interval, Duration::from_secs(5));
+    assert_eq!(config.state_dir, Path::new("/elsewhere"));
+    let lab = &config.clouds[&CloudName::new("lab")];
+    assert!(lab.allow_plaintext);
+    assert_eq!(config.apps[&AppName::new("main")].app.grant, Grant::RefreshToken);
+    let origin =
+        |key: &str| config.shown.iter().find(|(shown, ..)| shown == key).map(|(_, value, origin)| (value.clone(), origin.clone())).unwrap();
+    assert_eq!(origin("poll.interval"), ("5s".into(), Origin::Environment("TOCSIN_POLL__INTERVAL".into())));
+    assert_eq!(origin("poll.overlap"), ("15m".into(), Origin::Default));
+}
+
+#[test]
+fn a_built_in_cloud_can_be_changed_in_one_key() {
+    let config = load("[clouds.global]\nportal_url = \"https://portal.example\"\n", &[]).unwrap();
+    let cloud = &config.clouds[&CloudName::new("global")];
+    assert_eq!(cloud.portal_url.as_deref(), Some("https://portal.example"));
+    assert_eq!(cloud.graph_url.host_str(), Some("graph.microsoft.com"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
+    assert_eq!(refusal("[poll]\nintervall = \"5s\"\n"), "unknown key poll.intervall in FILE:2; did you mean poll.interval?");
+    assert_eq!(
+        refusal("[apps.main]\nclient_ident = \"x\"\n"),
+        "unknown key apps.main.client_ident in FILE:2; did you mean apps.main.client_id?"
+    );
+    assert_eq!(refusal("[clouds.lab]\nlogin = \"x\"\n"), "unknown key clouds.lab.login in FILE:2; did you mean clouds.lab.login_url?");
+    assert!(refusal("zzz = 1\n").starts_with("unknown key zzz in FILE:1; the keys that exist are listed by"));
+    let error = load("", &[("TOCSIN_POLL__INTERVALL", "5s")]).unwrap_err();
+    assert_eq!(error, "unknown key poll.intervall in environment variable TOCSIN_POLL__INTERVALL; did you mean poll.interval?");
+}
+
+#[test]
+fn wrong_values_are_one_sentence_with_key_and_place() {
+    for (text, parts) in [
+        ("[poll]\ninterval = \"soon\"\n", vec!["poll.interval", "FILE", "soon", "30s"]),
+        ("[poll]\npage_size = \"many\"\n", vec!["poll.page_size", "many"]),
+        ("[poll]\npage_size = 0\n", vec!["poll.page_size = 0"]),
+        ("[poll]\ninterval = \"10ms\"\n", vec!["poll.interval", "1s"]),
+        ("[log]\nformat = \"xml\"\n", vec!["log.format", "xml"]),
+        ("[budget]\ntoken_per_second = 0\n", vec!["budget.token_per_second = 0"]),
+        ("[ops]\nlisten = \"here\"\n", vec!["ops.listen = \"here\"", "127.0.0.1:9464"]),
+        ("[database]\nurl = \"mysql://x/y\"\n", vec!["postgres://"]),
+        ("[database]\nurl = \"postgres://x/y\"\nurl_file = \"/z\"\n", vec!["url_file", "keep one"]),
+        ("[apps.main]\nclient_id = \"\"\n", vec!["apps.main.client_id", "Application (client) ID"]),
+        ("[apps.main]\nclient_id = \"x\"\ngrant = \"password\"\n", vec!["apps.main.grant", "password"]),
+        ("[apps.main]\nclient_id = \"x\"\ngrant = \"client_credentials\"\n", vec!["apps.main", "client_secret_file"]),
+        ("[apps.main]\nclient_id = \"x\"\ncertificate_file = \"/c\"\n", vec!["apps.main.certificate_file", "client_secret_file"]),
+        ("[clouds.lab]\nlogin_url = \"https://x\"\n", vec!["clouds.lab", "graph_url is missing"]),
+        ("[clouds.global]\ngraph_url = \"http://graph.microsoft.com\"\n", vec!["clouds.global", "http"]),
+        ("[poll\n", vec!["FILE"]),
+    ] {
+        let sentence = refusal(text);
+        for part in parts {
+            assert!(sentence.contains(part), "{text:?} gave: {sentence}");
+        }
+        assert!(!sentence.trim_end().contains('\n') || text == "[poll\n", "one sentence for {text:?}: {sentence}");
+    }
+}
+
+#[test]
+fn plaintext_is_for_loopback_only() {
+    let remote = LAB.replace("http://127.0.0.1:18400\"\ngraph", "http://10.0.0.1:18400\"\ngraph");
+    assert!(refusal(&remote).contains("clouds.lab"));
+}
+
+#[test]
+fn key_ring_and_app_secret_in_one_folder_warn_or_refuse() {
+    let text = LAB.replace("/etc/tocsin/apps/main.secret", "/etc/tocsin/keys/main.secret");
+    assert!(load(&text, &[]).unwrap().warnings[0].contains("/etc/tocsin/keys"));
+    assert!(load(&text, &[("TOCSIN_VAULT__REQUIRE_SEPARATION", "true")]).unwrap_err().contains("one leak takes both"));
+    assert!(load(LAB, &[("TOCSIN_VAULT__REQUIRE_SEPARATION", "true")]).is_ok());
+}
+
+#[test]
+fn a_database_password_is_never_shown() {
+    let config = load("[database]\nurl = \"postgres://u:hunter2@db.example/x\"\n", &[]).unwrap();
+    assert!(!format!("{:?}", config.shown).contains("hunter2"));
+    assert!(config.warnings[0].contains("url_file"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Some(Path::new("/nonexistent/tocsin.toml")), []).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/tocsin.toml"), "{error}");
+}

@@ -1,0 +1,251 @@
+//! Getting to a Postgres that is ours to use: the embedded one or the configured one, with its schema.
+//!
+//! Without a URL a private server runs under `state_dir`, started by whoever comes first: the daemon, or
+//! a short command while no daemon runs. Whoever comes second uses the server that is running, except a
+//! second daemon, which is refused. With a URL that server is used as it is, and its schema is changed
+//! only by `tocsin db migrate` or `serve --migrate`.
+
+mod schema;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use local_postgres::{Durability, LocalPostgres, StartError};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+
+use crate::config::{Config, UrlSource, read_secret_file};
+use crate::failure::{Exit, Failure};
+
+pub(crate) use schema::{SchemaState, migrate, migration_rows, state};
+
+/// How long another process may need to let go of the embedded server, or to prepare its schema.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Who wants the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The daemon: the embedded server must be its own.
+    Serve,
+    /// A command that ends soon: it may use the server that a daemon runs.
+    Command(&'static str),
+}
+
+impl Purpose {
+    fn words(self) -> String {
+        match self {
+            Self::Serve => "tocsin serve".into(),
+            Self::Command(name) => format!("tocsin {name}"),
+        }
+    }
+}
+
+/// A database to work with, and the server behind it if we run it.
+pub(crate) struct Database {
+    /// Connections as role `tocsin_ingest`, where that exists.
+    pub(crate) pool: PgPool,
+    /// The embedded server, if this process started it.
+    pub(crate) server: Option<LocalPostgres>,
+    /// What to say of it: never a password.
+    pub(crate) described: String,
+}
+
+/// A server that answers, before its schema was looked at.
+pub(crate) struct Reached {
+    /// How to connect as the configured login.
+    pub(crate) options: PgConnectOptions,
+    /// How to connect for migrations.
+    pub(crate) owner: PgConnectOptions,
+    /// Whether it is our embedded one, whose schema is ours to change.
+    pub(crate) embedded: bool,
+    /// The embedded server, if this process started it.
+    pub(crate) server: Option<LocalPostgres>,
+    described: String,
+}
+
+impl Reached {
+    /// Finds or starts the server.
+    ///
+    /// # Errors
+    /// Exit 5 when another daemon owns the embedded server, 69 when the server cannot be reached or no
+    /// server programs are installed, 77 when it refuses the login, 78 when the URL cannot be used.
+    pub(crate) async fn reach(config: &Config, purpose: Purpose) -> Result<Self, Failure> {
+        let (url, server, embedded) = match &config.database.url {
+            Some(UrlSource::Inline(url)) => (url.clone(), None, false),
+            Some(UrlSource::File(path)) => (url_from(path)?, None, false),
+            None => {
+                let (url, server) = embedded_server(config, purpose).await?;
+                (url, server, true)
+            }
+        };
+        let options = parse(&url)?;
+        let owner = match (&config.database.migrate_url_file, embedded) {
+            (Some(path), false) => parse(&url_from(path)?)?,
+            _ => options.clone(),
+        };
+        let described =
+            if embedded { format!("the embedded server in {}", config.postgres_folder().display()) } else { describe(&options) };
+        let reached = Self { options, owner, embedded, server, described };
+        // One connection now, so that a wrong address is one sentence at once and not a retry loop.
+        match tokio::time::timeout(Duration::from_secs(10), reached.options.connect()).await {
+            Ok(Ok(connection)) => sqlx::Connection::close(connection).await.map_err(Failure::from)?,
+            Ok(Err(error)) => return Err(unreachable(&reached.described, &error)),
+            Err(_) => {
+                return Err(Failure::new(
+                    Exit::Unavailable,
+                    format!("{} did not answer within 10 s; check [database] url and that the server runs", reached.described),
+                ));
+            }
+        }
+        Ok(reached)
+    }
+
+    /// Opens the pool, once the schema is what this program expects.
+    ///
+    /// # Errors
+    /// Exit 3 when migrations are pending (and neither the server is ours nor `migrate` is set), or when
+    /// the schema is newer than this program.
+    pub(crate) async fn open(self, migrate_now: bool, connections: u32) -> Result<Database, Failure> {
+        let started_here = self.server.is_some();
+        match self.settled_state().await? {
+            SchemaState::Current => {}
+            SchemaState::Pending(_) if migrate_now || (self.embedded && started_here) => {
+                for note in migrate(&self.owner).await? {
+                    tracing::info!("{note}");
+                }
+            }
+            SchemaState::Pending(pending) => {
+                let names = pending.iter().map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(Failure::new(
+                    Exit::ConditionTrue,
+                    format!("{} needs {} migration(s) first ({names}); type: tocsin db migrate", self.described, pending.len()),
+                ));
+            }
+            SchemaState::Ahead(version) => {
+                return Err(Failure::new(
+                    Exit::ConditionTrue,
+                    format!("{} has migration {version}, which this tocsin does not know; install the newer tocsin", self.described),
+                ));
+            }
+        }
+        let works_as = schema::working_role(&self.options).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if let Some(statement) = works_as {
+                        sqlx::query(statement).execute(connection).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_with(self.options)
+            .await?;
+        Ok(Database { pool, server: self.server, described: self.described })
+    }
+
+    /// The state of the schema. On the embedded server of another process, whoever started it is
+    /// bringing the schema up to date: that is waited for.
+    async fn settled_state(&self) -> Result<SchemaState, Failure> {
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match state(&self.options).await? {
+                SchemaState::Pending(_) if self.embedded && self.server.is_none() && tokio::time::Instant::now() < give_up => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                state => return Ok(state),
+            }
+        }
+    }
+
+    /// What to say of this server: never a password.
+    pub(crate) fn described(&self) -> &str {
+        &self.described
+    }
+}
+
+impl Database {
+    /// Closes the connections and stops the server, if it is ours.
+    pub(crate) async fn close(self) {
+        // Bounded: a connection that hangs must not hold up the end.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.pool.close()).await;
+        if let Some(server) = self.server
+            && let Err(error) = server.stop().await
+        {
+            tracing::warn!(error = %error, "the embedded server did not stop cleanly");
+        }
+    }
+}
+
+async fn embedded_server(config: &Config, purpose: Purpose) -> Result<(String, Option<LocalPostgres>), Failure> {
+    let folder = config.postgres_folder();
+    let give_up = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let options = local_postgres::Options {
+            folder: folder.clone(),
+            purpose: purpose.words(),
+            durability: Durability::Full,
+            bindir: config.pg_bindir.clone(),
+            settings: Vec::new(),
+        };
+        match LocalPostgres::start(options).await {
+            Ok(server) => return Ok((server.url().to_owned(), Some(server))),
+            Err(StartError::Held { pid, purpose: holder }) => {
+                if purpose != Purpose::Serve
+                    && let Ok(Some(running)) = local_postgres::attach(&folder)
+                {
+                    return Ok((running.url, None));
+                }
+                // A short command lets go by itself; another daemon does not.
+                if holder == Purpose::Serve.words() && purpose == Purpose::Serve || tokio::time::Instant::now() >= give_up {
+                    return Err(Failure::new(
+                        Exit::Conflict,
+                        format!(
+                            "{} is in use by \"{holder}\" (process {pid}); stop that first, or give this one another state_dir",
+                            config.state_dir.display()
+                        ),
+                    ));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(Failure::new(Exit::Unavailable, error.to_string())),
+        }
+    }
+}
+
+fn url_from(path: &Path) -> Result<String, Failure> {
+    read_secret_file(path, "a database URL").map(|url| url.to_string()).map_err(|error| Failure::new(Exit::Config, error.to_string()))
+}
+
+fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| {
+        Failure::new(Exit::Config, "the database URL cannot be read; write it like postgres://user@host:5432/name?sslmode=verify-full")
+    })?;
+    Ok(options.application_name("tocsin"))
+}
+
+fn describe(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or(options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("the database {database} at {}", socket.display()),
+        None => format!("the database {database} at {}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+fn unreachable(described: &str, error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Database(database) => match database.code().as_deref() {
+            Some("28P01" | "28000" | "42501") => {
+                Failure::new(Exit::NoPermission, format!("{described} refuses the login: {}; check user and password", database.message()))
+            }
+            Some("3D000") => Failure::new(Exit::Unavailable, format!("{described} does not exist; create it with: createdb")),
+            _ => Failure::new(Exit::Unavailable, format!("{described} does not accept connections now: {}", database.message())),
+        },
+        sqlx::Error::Io(cause) => {
+            Failure::new(Exit::Unavailable, format!("cannot reach {described}: {cause}; check [database] url and that the server runs"))
+        }
+        other => Failure::new(Exit::Unavailable, format!("cannot use {described}: {other}; check [database] url")),
+    }
+}

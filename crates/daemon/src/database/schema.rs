@@ -1,0 +1,196 @@
+//! The schema: which migrations are applied, applying them, and the roles.
+//!
+//! Migrations run as the owner of an existing database and need no superuser. The three roles are
+//! cluster-wide, so another tocsin database may have made them already, or this login may not make
+//! them; either way the migration goes on and says what it could not do.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+
+use crate::failure::{Exit, Failure};
+
+/// The table that remembers migrations lives in our own schema, not in the user's `public`.
+const HISTORY: &str = "tocsin.schema_history";
+const GRANTS: &str = include_str!("../../../../migrations/grants.sql");
+const OLDEST_POSTGRES: i32 = 150_000;
+
+/// Where the schema stands against this program.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SchemaState {
+    /// Exactly what this program expects.
+    Current,
+    /// These are still to be applied.
+    Pending(Vec<MigrationRow>),
+    /// A newer program has been here and left this version.
+    Ahead(i64),
+}
+
+/// One migration of this program.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct MigrationRow {
+    /// Its number.
+    pub(crate) version: i64,
+    /// `0001_tenants` and so on.
+    pub(crate) name: String,
+    /// Whether this database has it.
+    pub(crate) applied: bool,
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("../../migrations");
+    migrator.dangerous_set_table_name(HISTORY);
+    migrator
+}
+
+/// Every migration of this program and whether the database has it.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub(crate) async fn migration_rows(options: &PgConnectOptions) -> Result<Vec<MigrationRow>, Failure> {
+    Ok(rows(options).await?.0)
+}
+
+async fn rows(options: &PgConnectOptions) -> Result<(Vec<MigrationRow>, Vec<i64>), Failure> {
+    let mut connection = options.connect().await?;
+    let exists: bool = sqlx::query_scalar("select to_regclass('tocsin.schema_history') is not null").fetch_one(&mut connection).await?;
+    let applied: Vec<i64> = if exists {
+        sqlx::query_scalar("select version from tocsin.schema_history where success order by version").fetch_all(&mut connection).await?
+    } else {
+        Vec::new()
+    };
+    connection.close().await?;
+    let rows = migrator()
+        .iter()
+        .map(|migration| MigrationRow {
+            version: migration.version,
+            name: format!("{:04}_{}", migration.version, migration.description.replace(' ', "_")),
+            applied: applied.contains(&migration.version),
+        })
+        .collect();
+    Ok((rows, applied))
+}
+
+/// Compares the schema with this program.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub(crate) async fn state(options: &PgConnectOptions) -> Result<SchemaState, Failure> {
+    let (rows, applied) = rows(options).await?;
+    let newest = rows.iter().map(|row| row.version).max().unwrap_or(0);
+    if let Some(ahead) = applied.iter().rev().find(|version| **version > newest) {
+        return Ok(SchemaState::Ahead(*ahead));
+    }
+    let pending: Vec<_> = rows.into_iter().filter(|row| !row.applied).collect();
+    Ok(if pending.is_empty() { SchemaState::Current } else { SchemaState::Pending(pending) })
+}
+
+/// Applies what is pending, makes the roles where it may, and repeats the grants. Two daemons that
+/// start together are safe: the second waits on an advisory lock and finds the work done.
+///
+/// # Errors
+/// When the server is too old, the login may not create schemas, or a migration fails.
+pub(crate) async fn migrate(owner: &PgConnectOptions) -> Result<Vec<String>, Failure> {
+    let mut connection = owner.connect().await?;
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&mut connection).await?;
+    if version < OLDEST_POSTGRES {
+        return Err(Failure::new(Exit::Failed, format!("the server is PostgreSQL {}; tocsin needs 15 or newer", version / 10_000)));
+    }
+    let mut notes = roles(&mut connection).await?;
+    let owns = member(&mut connection, "tocsin_owner").await?;
+    if owns {
+        take_ownership(&mut connection).await?;
+    }
+    sqlx::raw_sql("create schema if not exists tocsin").execute(&mut connection).await.map_err(may_not_create)?;
+    migrator().run(&mut connection).await.map_err(failed)?;
+    sqlx::raw_sql(GRANTS).execute(&mut connection).await?;
+    connection.close().await?;
+    if !owns {
+        notes.push("the schemas belong to this login, since it cannot take the role tocsin_owner".into());
+    }
+    Ok(notes)
+}
+
+async fn roles(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    for (create, grant, role, wanted) in [
+        ("create role tocsin_owner nologin", Some("grant tocsin_owner to current_user"), "tocsin_owner", "own the schemas"),
+        ("create role tocsin_ingest nologin", Some("grant tocsin_ingest to current_user"), "tocsin_ingest", "be what the daemon works as"),
+        ("create role tocsin_reader nologin", None, "tocsin_reader", "read the dashboards' views"),
+    ] {
+        let exists: bool = sqlx::query_scalar("select to_regrole($1) is not null").bind(role).fetch_one(&mut *connection).await?;
+        if !exists && let Err(error) = sqlx::raw_sql(create).execute(&mut *connection).await {
+            match code(&error).as_deref() {
+                // Another database of this server made it in this moment.
+                Some("42710" | "23505") => {}
+                Some("42501") => {
+                    notes.push(format!("could not create role {role} (to {wanted}): this login may not; an administrator can: {create}"));
+                    continue;
+                }
+                _ => return Err(error.into()),
+            }
+        }
+        if let Some(grant) = grant
+            && !member(connection, role).await?
+            && sqlx::raw_sql(grant).execute(&mut *connection).await.is_err()
+        {
+            notes.push(format!("could not take role {role}; an administrator can: {grant}"));
+        }
+    }
+    Ok(notes)
+}
+
+/// Works as the owner role from here on, so that what migrations make belongs to it.
+async fn take_ownership(connection: &mut PgConnection) -> Result<(), Failure> {
+    let database: String = sqlx::query_scalar("select quote_ident(current_database())").fetch_one(&mut *connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(format!("grant create on database {database} to tocsin_owner")))
+        .execute(&mut *connection)
+        .await
+        .map_err(may_not_create)?;
+    sqlx::raw_sql("set role tocsin_owner").execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// The statement that turns a connection into the role the daemon works as, where there is one.
+pub(super) async fn working_role(options: &PgConnectOptions) -> Result<Option<&'static str>, Failure> {
+    let mut connection = options.connect().await?;
+    let member = member(&mut connection, "tocsin_ingest").await?;
+    connection.close().await?;
+    Ok(member.then_some("set role tocsin_ingest"))
+}
+
+async fn member(connection: &mut PgConnection, role: &str) -> Result<bool, Failure> {
+    let sql = "select coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = $1), false)";
+    Ok(sqlx::query_scalar(sql).bind(role).fetch_one(connection).await?)
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code()).map(Cow::into_owned)
+}
+
+fn may_not_create(error: sqlx::Error) -> Failure {
+    match code(&error).as_deref() {
+        Some("42501") => Failure::new(
+            Exit::NoPermission,
+            "this login may not create schemas in the database; let the database's owner run the migration: name his login in [database] migrate_url_file",
+        ),
+        _ => error.into(),
+    }
+}
+
+fn failed(error: MigrateError) -> Failure {
+    match error {
+        MigrateError::VersionMissing(version) => Failure::new(
+            Exit::ConditionTrue,
+            format!("the database has migration {version}, which this tocsin does not know; install the newer tocsin"),
+        ),
+        MigrateError::VersionMismatch(version) => Failure::new(
+            Exit::Failed,
+            format!("migration {version} was applied in another form than this tocsin has; was it an unreleased build?"),
+        ),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => may_not_create(error),
+        other => Failure::new(Exit::Failed, format!("the migration failed: {other}")),
+    }
+}

@@ -1,0 +1,195 @@
+//! Starting, stopping and dying: signals, the order in which stages end, and the deadline.
+//!
+//! A stage is a long-lived task with a name and a stop token of its own. Stages are stopped in the
+//! order in which work flows through them, so that what was received is still stored. If one ends
+//! without having been asked, the process ends with exit code 1 and says which: a silently dead poller
+//! is the worst failure of an alert product.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{Exit, Failure};
+
+/// All stages together have this long to end after the first signal.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(9);
+
+/// A running stage.
+struct Stage {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), String>>,
+}
+
+/// The running stages, in the order in which they are to be stopped.
+#[derive(Default)]
+pub(crate) struct Stages(Vec<Stage>);
+
+impl Stages {
+    /// Starts a stage. Stages are stopped in the order in which they were added.
+    pub(crate) fn add<F, E>(&mut self, name: &'static str, start: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let work = start(stop.clone());
+        let task = tokio::spawn(async move { work.await.map_err(|error| error.to_string()) });
+        self.0.push(Stage { name, stop, task });
+    }
+
+    /// Waits until one ends, which none should; says which and why.
+    pub(crate) async fn first_death(&mut self) -> String {
+        let ends = self.0.iter_mut().map(|stage| {
+            let name = stage.name;
+            Box::pin(async move {
+                match (&mut stage.task).await {
+                    Ok(Ok(())) => format!("the {name} ended by itself"),
+                    Ok(Err(error)) => format!("the {name} died: {error}"),
+                    Err(_) => format!("the {name} panicked"),
+                }
+            })
+        });
+        futures_util::future::select_all(ends).await.0
+    }
+
+    /// Stops them one after the other and waits for each.
+    async fn stop(self) {
+        for stage in self.0 {
+            stage.stop.cancel();
+            if !stage.task.is_finished() && stage.task.await.is_err() {
+                tracing::error!(stage = stage.name, "this stage panicked while stopping");
+            }
+        }
+    }
+}
+
+/// What a service manager is told, if one listens (`Type=notify` of systemd).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Everything is started.
+    Ready,
+    /// Asked to stop.
+    Stopping,
+}
+
+/// Tells the service manager. Without one this does nothing.
+pub(crate) fn tell_service_manager(phase: Phase) {
+    let state = match phase {
+        Phase::Ready => sd_notify::NotifyState::Ready,
+        Phase::Stopping => sd_notify::NotifyState::Stopping,
+    };
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}
+
+/// Why the daemon ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Somebody asked: SIGTERM or Ctrl-C.
+    Asked(&'static str),
+    /// Something died.
+    Died(String),
+}
+
+/// Runs until a signal comes or something dies, then stops the stages in order.
+///
+/// A second signal, or the deadline, ends the process at once: dropping work is safe, since the cursor
+/// stands at what was committed.
+///
+/// # Errors
+/// Exit 1 when a stage or the embedded server died.
+pub(crate) async fn run_until_end(mut stages: Stages, died: impl Future<Output = String>) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let end = tokio::select! {
+        name = signals.next() => End::Asked(name),
+        death = stages.first_death() => End::Died(death),
+        death = died => End::Died(death),
+    };
+    match &end {
+        End::Asked(name) => tracing::info!(signal = name, "stopping; once more ends at once"),
+        End::Died(death) => tracing::error!("{death}; stopping"),
+    }
+    tell_service_manager(Phase::Stopping);
+    tokio::select! {
+        () = stages.stop() => {}
+        () = tokio::time::sleep(DEADLINE) => tracing::warn!("some stage did not stop in time; ending without it, which loses nothing"),
+        name = signals.next() => {
+            tracing::warn!(signal = name, "ending at once");
+        }
+    }
+    match end {
+        End::Asked(_) => Ok(()),
+        End::Died(death) => Err(Failure::new(Exit::Failed, death)),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for signals: {error}")));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stage_that_dies_is_named() {
+        let mut stages = Stages::default();
+        stages.add("sink", |stop| async move {
+            stop.cancelled().await;
+            Ok::<(), String>(())
+        });
+        stages.add("poller", |_| async { Err::<(), _>("no permits".to_owned()) });
+        assert_eq!(stages.first_death().await, "the poller died: no permits");
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_panics_is_named() {
+        let mut stages = Stages::default();
+        stages.add("registry", |stop| async move {
+            assert!(stop.is_cancelled(), "planted");
+            Ok::<(), String>(())
+        });
+        assert_eq!(stages.first_death().await, "the registry panicked");
+    }
+
+    #[tokio::test]
+    async fn stages_stop_in_the_order_they_were_added() {
+        let (sender, mut order) = tokio::sync::mpsc::unbounded_channel();
+        let mut stages = Stages::default();
+        for name in ["poller", "sink", "registry"] {
+            let sender = sender.clone();
+            stages.add(name, move |stop| async move {
+                stop.cancelled().await;
+                sender.send(name).map_err(|error| error.to_string())
+            });
+        }
+        stages.stop().await;
+        drop(sender);
+        let mut seen = Vec::new();
+        while let Some(name) = order.recv().await {
+            seen.push(name);
+        }
+        assert_eq!(seen, ["poller", "sink", "registry"]);
+    }
+}

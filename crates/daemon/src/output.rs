@@ -1,0 +1,76 @@
+//! What commands print: data to stdout, as a table for people or as JSON for scripts; all else to stderr.
+
+use std::io::{self, ErrorKind, Write};
+
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure};
+
+/// Where and how a command prints its data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// JSON instead of tables and sentences.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints rows: a JSON array, or a table with these headings.
+    pub(crate) fn rows<T: Serialize>(self, headings: &[&str], rows: &[T], cells: impl Fn(&T) -> Vec<String>) -> Result<(), Failure> {
+        if self.json {
+            return self.document(&rows);
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings.to_vec());
+        for row in rows {
+            table.add_row(cells(row).iter().map(|cell| printable(cell)).collect::<Vec<_>>());
+        }
+        self.line(&table.to_string())
+    }
+
+    /// Prints one JSON document.
+    pub(crate) fn document<T: Serialize>(self, value: &T) -> Result<(), Failure> {
+        let text =
+            serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Failed, format!("cannot write JSON: {error}")))?;
+        self.line(&text)
+    }
+
+    /// Prints one line of data. A closed pipe (`| head`) is an ordinary end.
+    pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        match writeln!(io::stdout().lock(), "{text}") {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) => Err(Failure::new(Exit::Failed, format!("cannot write to standard output: {error}"))),
+        }
+    }
+
+    /// Tells a person something that is no data.
+    pub(crate) fn note(self, text: &str) {
+        // Nothing can be done about a standard error that is closed.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// The last words of a command that failed.
+pub(crate) fn complain(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "tocsin: {message}");
+}
+
+/// Alert text is written by attackers: control characters must not reach a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_an_attacker_writes_cannot_steer_the_terminal() {
+        assert_eq!(super::printable("a\u{1b}[2Jb\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}c");
+        assert_eq!(super::printable("Sağlık ve İş"), "Sağlık ve İş");
+    }
+}

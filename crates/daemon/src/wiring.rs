@@ -1,0 +1,104 @@
+//! The one screen: every channel between the rooms, and every long-lived task, is made here.
+//!
+//! ```text
+//! registry ──tenants──► refresher, poller        poller ──inbox──► sink ──(oneshot)──► poller
+//! refresher, poller ──reports──► registry        every stage ──status──► ops endpoint
+//! ```
+
+use std::sync::Arc;
+
+use alert_poller::{MicrosoftSource, Poller};
+use console::{OpsState, ops_router, serve_ops};
+use domain::health::{Stage, StageStatus};
+use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
+use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
+use sink::{CursorStore, SinkWorker};
+use sqlx::PgPool;
+use tenant_registry::{Registry, RegistryWorker};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::failure::{Exit, Failure};
+use crate::lifecycle::Stages;
+
+/// Makes and starts everything. The stages are stopped in the order in which they are added here.
+pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpListener) -> Result<Stages, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
+    let metrics = console::install_metrics().map_err(|error| failed(&error))?;
+    let http = Http::new(HttpSettings::default()).map_err(|error| failed(&error))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let chance: Arc<dyn Chance> = Arc::new(SystemChance);
+    let clouds = Arc::new(config.clouds.clone());
+    let replica = ReplicaId(Uuid::new_v4());
+
+    // Who: only the latest set counts, so nobody can fall behind.
+    let (tenants_out, tenants) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
+    // What happened: slices of at most 3 MB; eight of them bound what waits here to 24 MB.
+    let (inbox_out, inbox) = mpsc::channel(8);
+    // Trouble and recovery: small and rare; room for an outage that touches a thousand tenants at once.
+    let (reports_out, reports) = mpsc::channel(1024);
+    // How each stage is: only the latest word counts.
+    let status = || watch::channel(StageStatus::faulty(clock.now(), "starting"));
+    let (registry_says, registry_status) = status();
+    let (refresher_says, refresher_status) = status();
+    let (poller_says, poller_status) = status();
+    let (sink_says, sink_status) = status();
+
+    let (tokens, refresher) = token_refresher::start(
+        token_refresher::Deps {
+            redeemer: Arc::new(SignIn::new(http.clone(), clock.clone())),
+            vault: Arc::new(registry.clone()),
+            clouds: clouds.clone(),
+            apps: Arc::new(config.apps.iter().map(|(name, app)| (name.clone(), app.app.clone())).collect()),
+            secrets: Arc::new(config.secrets()),
+            clock: clock.clone(),
+            chance: chance.clone(),
+            tenants: tenants.clone(),
+            reports: reports_out.clone(),
+            status: refresher_says,
+        },
+        config.refresher(),
+    );
+    let poller = Poller::new(
+        alert_poller::Deps {
+            source: Arc::new(MicrosoftSource::new(AlertsApi::new(http, clock.clone()), clouds)),
+            tokens: Arc::new(tokens),
+            cursors: Arc::new(CursorStore::new(pool.clone())),
+            clock: clock.clone(),
+            chance: chance.clone(),
+            tenants,
+            sink: inbox_out,
+            sink_status: sink_status.clone(),
+            reports: reports_out,
+            status: poller_says,
+        },
+        config.poller(),
+    );
+    let sink = SinkWorker::new(pool, sink::Config::default(), clock.clone(), inbox, sink_says);
+    let registry = RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tenants_out, reports, registry_says);
+
+    let watched = vec![
+        (Stage::Registry, registry_status),
+        (Stage::Refresher, refresher_status),
+        (Stage::Poller, poller_status),
+        (Stage::Sink, sink_status),
+    ];
+    let router = ops_router(OpsState::new(watched, clock, metrics.clone()));
+    let address = ops.local_addr().map_err(|error| failed(&error))?;
+    tracing::info!(ops.address = %address, replica.id = %replica, "the ops endpoint listens");
+
+    let mut stages = Stages::default();
+    stages.add("poller", |stop| poller.run(stop));
+    stages.add("sink", |stop| sink.run(stop));
+    stages.add("refresher", |stop| refresher.run(stop));
+    stages.add("registry", |stop| registry.run(stop));
+    stages.add("metrics upkeep", |stop| async move {
+        console::upkeep(metrics, stop).await;
+        Ok::<(), String>(())
+    });
+    stages.add("ops endpoint", |stop| serve_ops(ops, router, stop));
+    Ok(stages)
+}
