@@ -58,6 +58,9 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Where the next page is, if the source says so. It may not and still have more.
     pub next: Option<NextLink>,
+    /// The page names a next page at another address. Our token must not go there (I19), so it is not in
+    /// `next`; the records are as good as any, but there may be more of them.
+    pub foreign_next: bool,
     /// The source's clock when it answered.
     pub server_date: Option<Ticks>,
     /// Size of the page after decompression.
@@ -110,13 +113,14 @@ impl AlertsApi {
         let body = body.map_err(|failure| refusal::unanswered(source, query, &failure))?;
         let bytes = body.len();
         let (records, next) = take_apart(source, body).await?;
-        let next = match next {
-            Next::None => None,
+        let (named, next) = match next {
+            Next::None => (false, None),
             Next::Unreadable => return Err(refusal::bad_page(source)),
-            Next::Link(link) => Some(NextLink::accept(&link, url, base).ok_or_else(|| refusal::foreign_link(source))?),
+            Next::Link(link) => (true, NextLink::accept(&link, url, base)),
         };
+        let foreign_next = named && next.is_none();
         tracing::debug!(%source, count = records.len(), bytes, client_request_id, "page read");
-        Ok(Page { records, next, server_date: throttle::server_date(&headers), bytes })
+        Ok(Page { records, next, foreign_next, server_date: throttle::server_date(&headers), bytes })
     }
 }
 

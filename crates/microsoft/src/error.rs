@@ -39,7 +39,7 @@ pub enum ApiErrorKind {
     Throttled(Duration),
     /// The page is larger than we accept: ask for less.
     TooLarge,
-    /// The next page is said to be at another origin. It was not asked for.
+    /// A link to a next page was to be followed to another origin. It was not.
     ForeignNextLink,
     /// The link to the next page is no longer good: walk again.
     SkipExpired,

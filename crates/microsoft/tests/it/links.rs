@@ -42,9 +42,8 @@ async fn a_link_to_another_server_is_refused_and_never_called() {
         format!("ftp://{our_host}/x"),
     ] {
         page_with_link(&ours, &link).await;
-        let error = api.fetch(&lab(&ours.uri()), Source::GraphAlerts, &access_token("t"), &window()).await.unwrap_err();
-        assert_eq!(error.kind(), ApiErrorKind::ForeignNextLink, "{link}");
-        assert!(!format!("{error} {error:?}").contains(&port.to_string()), "{error}");
+        let page = api.fetch(&lab(&ours.uri()), Source::GraphAlerts, &access_token("t"), &window()).await.unwrap();
+        assert!(page.next.is_none() && page.foreign_next, "{link}");
     }
     assert!(evil.received_requests().await.unwrap().is_empty());
 }
