@@ -1,0 +1,154 @@
+//! `./dev bench`: figures, one JSON object per line on stdout, measured on the real daemon, a Postgres of its
+//! own with full durability and default settings, and the simulator, all sharing this machine.
+//!
+//! Nothing is asserted here: machines are shared and noisy. `against` says what the value should be read
+//! beside.
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use e2e::harness::{Setup, World, eventually};
+use serde_json::json;
+use simulator::{Settings, SourceMix};
+use tokio::time::Instant;
+
+/// Measure; without a name, everything.
+#[derive(Parser)]
+struct Options {
+    /// Only the benchmarks whose name contains this.
+    name: Option<String>,
+    /// Each figure is the median of so many runs.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    match measure(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{}", json!({ "error": format!("{error:#}") }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(options: &Options) -> anyhow::Result<()> {
+    let wanted = |name: &str| options.name.as_deref().is_none_or(|part| name.contains(part));
+    if wanted("page_commit") || wanted("page_again") || wanted("page_bytes") {
+        let mut first = Vec::new();
+        let mut again = Vec::new();
+        let mut bytes = 0.0;
+        for run in 0..options.runs {
+            let (seconds, repeated, size) = full_page(run as u64).await?;
+            first.push(seconds);
+            again.push(repeated);
+            bytes = size;
+        }
+        print("page_bytes", &mut [bytes], "bytes", "raw bodies of the 1,000 alerts of one page");
+        print("page_commit", &mut first, "s", "1,000 new alerts of one page, received to committed; goal: well under 1 s");
+        print("page_again", &mut again, "s", "the same page read again after a restart, nothing new: looked up, nothing written");
+    }
+    if wanted("first_sync") {
+        let mut rates = Vec::new();
+        for run in 0..options.runs {
+            rates.push(first_sync(run as u64).await?);
+        }
+        print("first_sync", &mut rates, "alerts/s", "20,000 alerts of 4 tenants, from start of the daemon to the last row, simulator on the same cores");
+    }
+    if wanted("idle_rss") {
+        let mut sizes = Vec::new();
+        for run in 0..options.runs {
+            sizes.push(idle_rss(run as u64).await?);
+        }
+        print("idle_rss", &mut sizes, "MB", "resident memory of the daemon, 100 tenants polled every 30 s, nothing new; goal: 64");
+    }
+    Ok(())
+}
+
+fn print(name: &str, values: &mut [f64], unit: &str, against: &str) {
+    values.sort_by(f64::total_cmp);
+    let round = |value: f64| (value * 10_000.0).round() / 10_000.0;
+    println!(
+        "{}",
+        json!({ "bench": name, "value": round(values[values.len() / 2]), "unit": unit, "against": against,
+                "min": round(values[0]), "max": round(values[values.len() - 1]), "runs": values.len() })
+    );
+}
+
+/// One tenant with exactly one full page: seconds to commit it, seconds to recognise it again, bytes of it.
+async fn full_page(seed: u64) -> anyhow::Result<(f64, f64, f64)> {
+    let cloud = Settings { seed, tenants: 1, history: 1000, history_days: 1, sources: SourceMix::GraphOnly, ..Settings::default() };
+    let config = "[poll]\ninterval = \"1h\"\noverlap = \"2d\"\n".to_owned();
+    let world = World::with_tenants(Setup { cloud, config, embedded: true }).await?;
+    let mut daemon = world.serve()?;
+    settled(&world, Duration::from_secs(60)).await?;
+    let commit = daemon.metric("tocsin_commit_seconds_sum", "").await?;
+    let pool = world.pool().await?;
+    let bytes: i64 = sqlx::query_scalar("select sum(octet_length(raw::text)) from dash.alert_version").fetch_one(&pool).await?;
+    pool.close().await;
+    daemon.terminate().await?;
+
+    // The overlap covers the whole history, so a second life reads the page once more.
+    let mut daemon = world.serve()?;
+    eventually("the page is read again", Duration::from_secs(60), async || {
+        match daemon.metric("tocsin_alerts_duplicate_total", "").await {
+            Ok(known) if known >= 1000.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    let again = daemon.metric("tocsin_commit_seconds_sum", "").await?;
+    daemon.terminate().await?;
+    Ok((commit, again, bytes as f64))
+}
+
+/// Alerts per second of a first sync.
+async fn first_sync(seed: u64) -> anyhow::Result<f64> {
+    const ALERTS: usize = 20_000;
+    let cloud = Settings { seed, tenants: 4, history: ALERTS / 4, sources: SourceMix::GraphOnly, ..Settings::default() };
+    let world = World::with_tenants(Setup { cloud, embedded: true, ..Setup::default() }).await?;
+    // Renders every body once, so that the simulator's own work is not in the figure.
+    world.cloud.ledger().all_rows();
+    let started = Instant::now();
+    let mut daemon = world.serve()?;
+    let seconds = eventually("all alerts are stored", Duration::from_secs(300), async || {
+        match daemon.metric("tocsin_alerts_stored_total", "").await {
+            Ok(stored) if stored >= ALERTS as f64 => Ok(started.elapsed().as_secs_f64()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    settled(&world, Duration::from_secs(60)).await?;
+    daemon.terminate().await?;
+    Ok(ALERTS as f64 / seconds)
+}
+
+/// Megabytes of an idle daemon with 100 tenants, after a minute of polling.
+async fn idle_rss(seed: u64) -> anyhow::Result<f64> {
+    let cloud = Settings { seed, tenants: 100, history: 5, sources: SourceMix::GraphOnly, ..Settings::default() };
+    let config = "[poll]\ninterval = \"30s\"\n".to_owned();
+    let world = World::with_tenants(Setup { cloud, config, embedded: true }).await?;
+    let mut daemon = world.serve()?;
+    settled(&world, Duration::from_secs(120)).await?;
+    // Two more rounds of polls for every tenant.
+    eventually("every tenant was polled again", Duration::from_secs(180), async || {
+        match daemon.metric("tocsin_poll_total", "outcome=\"ok\"").await {
+            Ok(polls) if polls >= 300.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    let bytes = daemon.resident_bytes()?;
+    daemon.terminate().await?;
+    Ok(bytes as f64 / 1e6)
+}
+
+async fn settled(world: &World, limit: Duration) -> anyhow::Result<()> {
+    eventually("the daemon's Postgres answers", limit, async || world.pool().await.map(|_| ()).map_err(|error| error.to_string())).await?;
+    world.settled(limit).await?;
+    Ok(())
+}

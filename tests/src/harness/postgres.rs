@@ -1,0 +1,90 @@
+//! A fresh database for each story, on the server that `DATABASE_URL` names.
+
+use anyhow::Context;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
+
+/// A database of its own; dropped by [`TestDatabase::drop_now`], else left for the server's end.
+pub struct TestDatabase {
+    server: PgConnectOptions,
+    name: String,
+    /// Connections as the server's administrator.
+    pub pool: PgPool,
+}
+
+impl TestDatabase {
+    /// Makes an empty database.
+    ///
+    /// # Errors
+    /// When there is no server: `./dev test` starts one.
+    pub async fn create() -> anyhow::Result<Self> {
+        let url = std::env::vars().find(|(name, _)| name == "DATABASE_URL").map(|(_, value)| value).context("DATABASE_URL is not set; run this through ./dev test")?;
+        let server: PgConnectOptions = url.parse()?;
+        let name = format!("story_{}", uuid::Uuid::new_v4().simple());
+        let mut connection = server.connect().await?;
+        sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut connection).await?;
+        connection.close().await?;
+        let pool = PgPoolOptions::new().max_connections(3).connect_with(server.clone().database(&name)).await?;
+        Ok(Self { server, name, pool })
+    }
+
+    /// The URL for the daemon's configuration.
+    pub fn url(&self) -> String {
+        let host = self.server.get_socket().map_or_else(|| self.server.get_host().to_owned(), |socket| socket.display().to_string());
+        let encoded: String = host.bytes().map(|byte| if byte.is_ascii_alphanumeric() || b".-_".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
+        format!("postgres://{}@localhost:{}/{}?host={encoded}", self.server.get_username(), self.server.get_port(), self.name)
+    }
+
+    /// Cuts every connection of others to this database.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn cut_connections(&self) -> anyhow::Result<()> {
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()").bind(&self.name).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Makes the database unreachable: nobody gets in any more, and whoever was in is out.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn shut(&self) -> anyhow::Result<()> {
+        self.admit(false).await?;
+        let mut connection = self.server.connect().await?;
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1").bind(&self.name).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Makes it reachable again.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn reopen(&self) -> anyhow::Result<()> {
+        self.admit(true).await
+    }
+
+    async fn admit(&self, everybody: bool) -> anyhow::Result<()> {
+        let mut connection = self.server.connect().await?;
+        sqlx::query(AssertSqlSafe(format!("alter database {} allow_connections {everybody}", self.name))).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Drops the database, connections or not.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn drop_now(self) -> anyhow::Result<()> {
+        self.pool.close().await;
+        let mut connection = self.server.connect().await?;
+        sqlx::query(AssertSqlSafe(format!("drop database if exists {} with (force)", self.name))).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+}

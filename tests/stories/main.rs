@@ -1,0 +1,12 @@
+//! Whole-system stories; one module each.
+
+mod bad_input;
+mod commands;
+mod crashes;
+mod health;
+mod main_job;
+mod outages;
+mod paging;
+mod replicas;
+mod secrets;
+mod standalone;
