@@ -1,1 +1,26 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod config;
+mod credentials;
+mod enrol;
+mod import;
+mod keyring;
+mod process;
+mod registry;
+mod rules;
+mod store;
+mod vault;
+mod worker;
+
+pub use admin::{AdminError, KeyStatus, StateChange, TenantSummary};
+pub use config::Config;
+pub use credentials::{OpenTokenError, Opened, RotateError};
+pub use enrol::{EnrolKind, Enrolled};
+pub use import::{ImportError, ImportReport, LineOutcome};
+pub use keyring::{KeyId, KeyRing, KeyRingError};
+pub use process::ProcessMark;
+pub use registry::{NoKeys, OpenError, Registry};
+pub use rules::{AppRule, ImportRules, TenantDraft};
+pub use vault::VaultError;
+pub use worker::RegistryWorker;

@@ -1,0 +1,372 @@
+//! The key ring: the file whose keys seal the data keys of all tenants. Whoever has the database and
+//! not this file has nothing; whoever loses this file loses every stored token.
+//!
+//! The file is text, one key a line, so that it can be read, copied and compared by a person:
+//!
+//! ```text
+//! # first key seals, all open
+//! tocsin-key-1 3f9c0d5b7a21e684 q0fJ…44 characters of base64…=
+//! ```
+//!
+//! The id in the middle is derived from the key itself. A line that was cut, altered or glued
+//! together from two others therefore does not pass, and is named by its number instead of sealing
+//! something that nothing will ever open. Text after `#` at the start of a line is a comment.
+//!
+//! Keys are held in memory that is wiped when dropped, and nothing here has a `Debug` that shows one.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use zeroize::Zeroizing;
+
+const LINE_TAG: &str = "tocsin-key-1";
+const KEY_BYTES: usize = 32;
+/// Far more than a ring ever holds; a path to some other, huge file ends here.
+const LARGEST_FILE: u64 = 64 * 1024;
+
+/// The name of a key: 16 hexadecimal digits derived from the key, which tell nothing about it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub(crate) [u8; 8]);
+
+impl KeyId {
+    /// `context` keeps the ids of ring keys and of data keys apart.
+    pub(crate) fn derive(context: &str, key: &[u8]) -> Self {
+        let digest = blake3::derive_key(context, key);
+        let mut id = [0; 8];
+        id.copy_from_slice(&digest[..8]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// One key of the ring.
+pub(crate) struct RingKey {
+    pub(crate) id: KeyId,
+    pub(crate) bytes: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+impl RingKey {
+    fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        Self { id: KeyId::derive("tocsin 2026-08 ring key id", bytes.as_slice()), bytes }
+    }
+
+    fn random() -> Result<Self, KeyRingError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| KeyRingError::NoRandomness)?;
+        Ok(Self::new(bytes))
+    }
+
+    fn to_line(&self) -> Zeroizing<String> {
+        let encoded = Zeroizing::new(BASE64.encode(self.bytes.as_slice()));
+        Zeroizing::new(format!("{LINE_TAG} {} {}\n", self.id, *encoded))
+    }
+}
+
+/// All keys of this installation: the first seals, all open.
+pub struct KeyRing {
+    keys: Vec<RingKey>,
+}
+
+/// Ids only.
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing").field("ids", &self.ids()).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no key ring. Each is one sentence that says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRingError {
+    /// There is no such file.
+    #[error("there is no key ring at {path}: create one with `tocsin key init`, or restore the file if tenants were imported before", path = .0.display())]
+    Missing(PathBuf),
+    /// `init` found a file and left it alone.
+    #[error("{path} exists already and is left as it is, since its keys may be the only ones that open stored tokens", path = .0.display())]
+    Exists(PathBuf),
+    /// Others than the owner may read or change it.
+    #[error("the key ring {path} may be read or changed by others (mode {mode:03o}): type `chmod 600 {path}`", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// There is no key in it.
+    #[error("the key ring {path} holds no key: restore it, or move it away and type `tocsin key init`", path = .0.display())]
+    Empty(PathBuf),
+    /// A line is no key.
+    #[error("line {line} of the key ring {path} is not usable: {problem}; restore the file from its backup", path = path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it; never the line itself.
+        problem: &'static str,
+    },
+    /// The operating system refused.
+    #[error("the key ring {path} cannot be {doing}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `written`.
+        doing: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The operating system gives no random bytes.
+    #[error("the operating system gives no random bytes")]
+    NoRandomness,
+}
+
+impl KeyRing {
+    /// Reads the ring at `path`.
+    ///
+    /// # Errors
+    /// When the file is missing, open to others than its owner, empty, or has a line that is no key.
+    pub fn load(path: &Path) -> Result<Self, KeyRingError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => KeyRingError::Missing(path.to_owned()),
+            _ => KeyRingError::Io { path: path.to_owned(), doing: "read", source },
+        };
+        let file = File::open(path).map_err(failed)?;
+        // Asked of the open file, so that nobody can exchange it between the look and the read.
+        let meta = file.metadata().map_err(failed)?;
+        if !meta.is_file() {
+            return Err(failed(io::Error::other("it is not a file")));
+        }
+        if meta.len() > LARGEST_FILE {
+            return Err(failed(io::Error::other("it is far too large for a key ring")));
+        }
+        let mode = meta.permissions().mode() & 0o777;
+        if is_exposed(path, mode) {
+            return Err(KeyRingError::Exposed { path: path.to_owned(), mode });
+        }
+        // Capacity for all of it, so that no copy is left behind by a growing buffer.
+        let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
+        file.take(LARGEST_FILE).read_to_end(&mut text).map_err(failed)?;
+        Self::parse(path, &text)
+    }
+
+    /// Creates the ring at `path` with one fresh key, readable by its owner only.
+    ///
+    /// # Errors
+    /// [`KeyRingError::Exists`] when anything is there already: a ring is never overwritten.
+    pub fn init(path: &Path) -> Result<Self, KeyRingError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyRingError::Exists(path.to_owned()),
+            _ => KeyRingError::Io { path: path.to_owned(), doing: "written", source },
+        };
+        if path.symlink_metadata().is_ok() {
+            return Err(KeyRingError::Exists(path.to_owned()));
+        }
+        let key = RingKey::random()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+
+        let mut name = path.file_name().ok_or_else(|| failed(io::Error::other("it has no file name")))?.to_owned();
+        name.push(format!(".{}.new", key.id));
+        let draft = folder.join(name);
+        write_draft(&draft, &key).map_err(failed)?;
+        // A hard link appears whole or not at all, and refuses to replace what is there: a rename would not refuse.
+        let linked = fs::hard_link(&draft, path);
+        let removed = fs::remove_file(&draft);
+        linked.and(removed).and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
+        Ok(Self { keys: vec![key] })
+    }
+
+    fn parse(path: &Path, text: &[u8]) -> Result<Self, KeyRingError> {
+        let mut keys: Vec<RingKey> = Vec::new();
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let key = parse_line(line)
+                .and_then(|key| if keys.iter().any(|known| known.id == key.id) { Err("it repeats an earlier key") } else { Ok(key) });
+            keys.push(key.map_err(|problem| KeyRingError::Line { path: path.to_owned(), line: index + 1, problem })?);
+        }
+        if keys.is_empty() { Err(KeyRingError::Empty(path.to_owned())) } else { Ok(Self { keys }) }
+    }
+
+    /// The ids of all keys, the active one first.
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.keys.iter().map(|key| key.id).collect()
+    }
+
+    /// The key that seals.
+    pub fn active_id(&self) -> KeyId {
+        self.active().id
+    }
+
+    pub(crate) fn active(&self) -> &RingKey {
+        // A ring is only ever built with at least one key: see `parse` and `init`.
+        &self.keys[0]
+    }
+
+    pub(crate) fn get(&self, id: KeyId) -> Option<&RingKey> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+}
+
+/// Whether others than the owner may read or change the file.
+fn is_exposed(path: &Path, mode: u32) -> bool {
+    // systemd gives a credential to the service's user by an access list, and then the group bits show
+    // the mask of that list and not what a group may do.
+    let tolerated = if path.starts_with("/run/credentials") { 0o040 } else { 0 };
+    mode & 0o077 & !tolerated != 0
+}
+
+fn write_draft(draft: &Path, key: &RingKey) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(b"# The key ring of tocsin. The first key seals, all open. Keep a copy in a safe place:\n")?;
+    file.write_all(b"# without it, no stored refresh token can be opened again.\n")?;
+    file.write_all(key.to_line().as_bytes())?;
+    file.sync_all()
+}
+
+fn parse_line(line: &[u8]) -> Result<RingKey, &'static str> {
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let (tag, id, encoded) = (words.next(), words.next(), words.next());
+    if tag != Some(LINE_TAG.as_bytes()) {
+        return Err("it does not begin with \"tocsin-key-1\"");
+    }
+    let (Some(id), Some(encoded), None) = (id, encoded, words.next()) else {
+        return Err("it does not consist of a tag, an id and a key");
+    };
+    let decoded = Zeroizing::new(BASE64.decode(encoded).map_err(|_| "its key is cut off or altered")?);
+    let bytes: [u8; KEY_BYTES] = decoded.as_slice().try_into().map_err(|_| "its key has not 32 bytes")?;
+    let key = RingKey::new(Zeroizing::new(bytes));
+    if id == key.id.to_string().as_bytes() { Ok(key) } else { Err("its id and its key do not belong together") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/ring");
+        (folder, path)
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn a_new_ring_loads_again_and_belongs_to_its_owner_alone() {
+        let (_folder, path) = fresh();
+        let made = KeyRing::init(&path).unwrap();
+        let loaded = KeyRing::load(&path).unwrap();
+        assert_eq!(made.ids(), loaded.ids());
+        assert_eq!(made.active().bytes, loaded.active().bytes);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left behind");
+    }
+
+    #[test]
+    fn an_existing_ring_is_never_overwritten() {
+        let (_folder, path) = fresh();
+        KeyRing::init(&path).unwrap();
+        let before = fs::read(&path).unwrap();
+        assert!(matches!(KeyRing::init(&path), Err(KeyRingError::Exists(_))));
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_missing_or_exposed_ring_says_what_to_type() {
+        let (_folder, path) = fresh();
+        assert!(KeyRing::load(&path).unwrap_err().to_string().contains("`tocsin key init`"));
+        KeyRing::init(&path).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let words = KeyRing::load(&path).unwrap_err().to_string();
+            assert!(words.contains(&format!("chmod 600 {}", path.display())), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_systemd_credential_may_show_its_access_list() {
+        let credential = Path::new("/run/credentials/tocsin.service/ring");
+        assert!(!is_exposed(credential, 0o440) && !is_exposed(credential, 0o400));
+        assert!(is_exposed(credential, 0o444) && is_exposed(credential, 0o460));
+        assert!(is_exposed(Path::new("/etc/tocsin/ring"), 0o440));
+    }
+
+    #[test]
+    fn a_damaged_line_is_named_by_its_number_and_never_shown() {
+        let (_folder, path) = fresh();
+        KeyRing::init(&path).unwrap();
+        let good = fs::read_to_string(&path).unwrap().lines().last().unwrap().to_owned();
+        let other = {
+            let (_folder, path) = fresh();
+            KeyRing::init(&path).unwrap();
+            fs::read_to_string(&path).unwrap().lines().last().unwrap().to_owned()
+        };
+        let words: Vec<&str> = good.split(' ').collect();
+        let foreign: Vec<&str> = other.split(' ').collect();
+        let altered = {
+            let first = if words[2].starts_with('A') { 'B' } else { 'A' };
+            format!("{} {} {first}{}", words[0], words[1], &words[2][1..])
+        };
+        let damaged = [
+            format!("{} {}", words[0], words[1]),
+            good[..good.len() - 1].to_owned(),
+            good[..good.len() - 4].to_owned(),
+            altered,
+            format!("{} {} {}", words[0], words[1], foreign[2]),
+            format!("tocsin-key-2 {} {}", words[1], words[2]),
+            format!("{good} more"),
+            good.clone(),
+        ];
+        for line in damaged {
+            write(&path, &format!("# a comment\n{good}\n\n{line}\n"));
+            let error = KeyRing::load(&path).unwrap_err();
+            assert!(matches!(error, KeyRingError::Line { line: 4, .. }), "{line}: {error}");
+            assert!(!error.to_string().contains(words[2]) && !format!("{error:?}").contains(words[2]));
+        }
+        write(&path, "# nothing but a comment\n\n");
+        assert!(matches!(KeyRing::load(&path), Err(KeyRingError::Empty(_))));
+    }
+
+    #[test]
+    fn every_cut_of_the_file_is_refused() {
+        let (_folder, path) = fresh();
+        KeyRing::init(&path).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        // Only the last line break may be missing.
+        for length in 0..whole.len() - 1 {
+            write(&path, &whole[..length]);
+            assert!(KeyRing::load(&path).is_err(), "cut after {length} bytes");
+        }
+    }
+
+    #[test]
+    fn printing_a_ring_shows_ids_only() {
+        let (_folder, path) = fresh();
+        let ring = KeyRing::init(&path).unwrap();
+        let encoded = BASE64.encode(ring.active().bytes.as_slice());
+        let printed = format!("{ring:?}");
+        assert!(printed.contains(&ring.active_id().to_string()) && !printed.contains(&encoded));
+    }
+}

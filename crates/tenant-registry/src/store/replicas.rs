@@ -1,0 +1,82 @@
+//! `tocsin.replica`: which processes are running, and what has changed since one last looked.
+
+use std::time::Duration;
+
+use domain::ReplicaId;
+use sqlx::PgTransaction;
+use uuid::Uuid;
+
+/// What a replica sees when it looks round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Survey {
+    /// Tenants to be looked after by somebody.
+    pub(crate) tenants: i64,
+    /// Changes whenever a tenant, or what troubles it, changes in a way that the other rooms must know.
+    pub(crate) token: i64,
+}
+
+/// Another process.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Other {
+    pub(crate) replica: Uuid,
+    pub(crate) host: String,
+    /// Seen lately.
+    pub(crate) live: bool,
+}
+
+/// Says that `me` is running.
+pub(crate) async fn announce(tx: &mut PgTransaction<'_>, me: ReplicaId, host: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- replicas::announce
+         insert into tocsin.replica (replica, host) values ($1, $2) on conflict (replica) do update set seen_at = now()",
+    )
+    .bind(me.0)
+    .bind(host)
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+}
+
+/// The other processes, with those that were seen lately marked.
+pub(crate) async fn others(tx: &mut PgTransaction<'_>, me: ReplicaId, lately: Duration) -> Result<Vec<Other>, sqlx::Error> {
+    sqlx::query_as(
+        "-- replicas::others
+         select replica, host, seen_at > now() - $2 * interval '1 second' as live from tocsin.replica where replica <> $1",
+    )
+    .bind(me.0)
+    .bind(lately.as_secs_f64())
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// Counts the tenants and makes the change token: a few milliseconds for 10,000 tenants, so that it
+/// can be asked every second and the full read left for when there is something to read.
+pub(crate) async fn survey(tx: &mut PgTransaction<'_>) -> Result<Survey, sqlx::Error> {
+    sqlx::query_as(
+        "-- replicas::survey
+         select t.tenants, t.token # x.token as token
+         from (
+             select count(*) as tenants,
+                 coalesce(bit_xor(uuid_hash_extended(tenant,
+                     hashtextextended(concat_ws('|', state, cloud, app, array_to_string(sources, ';'), name), credential_version))), 0) as token
+             from tocsin.tenant where state <> 'removed'
+         ) t, (
+             select coalesce(bit_xor(uuid_hash_extended(tenant, hashtextextended(origin || verdict, (shown_from <= now())::int))), 0) as token
+             from tocsin.trouble
+         ) x",
+    )
+    .fetch_one(&mut **tx)
+    .await
+}
+
+pub(crate) async fn remove(tx: &mut PgTransaction<'_>, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {
+    let replicas: Vec<Uuid> = replicas.iter().map(|replica| replica.0).collect();
+    let statement = sqlx::query("-- replicas::remove\ndelete from tocsin.replica where replica = any($1)");
+    statement.bind(replicas).execute(&mut **tx).await.map(drop)
+}
+
+/// Forgets processes that have not been seen for an hour; one that comes back announces itself anew.
+pub(crate) async fn forget_old(tx: &mut PgTransaction<'_>) -> Result<(), sqlx::Error> {
+    let statement = sqlx::query("-- replicas::forget_old\ndelete from tocsin.replica where seen_at < now() - interval '1 hour'");
+    statement.execute(&mut **tx).await.map(drop)
+}

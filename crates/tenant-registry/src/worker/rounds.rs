@@ -1,0 +1,159 @@
+//! What the worker does in the database. Each function is one transaction (reads need none) and leaves
+//! nothing behind when it is dropped half-way.
+
+use std::collections::BTreeSet;
+
+use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, metric};
+use sqlx::PgPool;
+
+use super::news::{News, OpenTroubles, Written, origin_of, storable};
+use crate::config::Config;
+use crate::process;
+use crate::store::replicas::Survey;
+use crate::store::{self, leases, replicas, tenants, troubles};
+
+pub(super) struct Rounds {
+    pool: PgPool,
+    me: ReplicaId,
+    config: Config,
+}
+
+/// What a look round shows.
+pub(super) struct View {
+    pub(super) survey: Survey,
+    pub(super) live_others: usize,
+}
+
+/// Everything about what we hold.
+pub(super) struct Read {
+    pub(super) held: Vec<HeldTenant>,
+    pub(super) open: OpenTroubles,
+}
+
+impl Rounds {
+    pub(super) fn new(pool: PgPool, me: ReplicaId, config: Config) -> Self {
+        Self { pool, me, config }
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Renews everything we hold, in one statement; how many tenants that is.
+    pub(super) async fn renew(&self) -> Result<u64, sqlx::Error> {
+        let mut tx = store::begin(&self.pool).await?;
+        let renewed = leases::renew(&mut tx, self.me, self.config.lease).await?;
+        tx.commit().await?;
+        Ok(renewed)
+    }
+
+    /// Announces us, and sees who else is there and whether anything changed.
+    pub(super) async fn look(&self) -> Result<View, sqlx::Error> {
+        let mut tx = store::begin(&self.pool).await?;
+        replicas::announce(&mut tx, self.me, self.config.process.as_str()).await?;
+        let others = replicas::others(&mut tx, self.me, self.config.replica_gone_after).await?;
+        let (gone, there): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| process::is_gone(&other.host));
+        let mut freed = 0;
+        if !gone.is_empty() {
+            let gone: Vec<ReplicaId> = gone.into_iter().map(|other| ReplicaId(other.replica)).collect();
+            freed = leases::release_all(&mut tx, &gone).await?;
+            replicas::remove(&mut tx, &gone).await?;
+        }
+        let survey = replicas::survey(&mut tx).await?;
+        tx.commit().await?;
+        if freed > 0 {
+            tracing::info!(count = freed, "freed the tenants of a process of this machine that is gone");
+        }
+        Ok(View { survey, live_others: there.iter().filter(|other| other.live).count() })
+    }
+
+    /// Takes up to `room` tenants that nobody holds; how many it were.
+    pub(super) async fn claim(&self, room: usize) -> Result<usize, sqlx::Error> {
+        let mut tx = store::begin(&self.pool).await?;
+        let claimed = leases::claim(&mut tx, self.me, self.config.lease, i64::try_from(room).unwrap_or(i64::MAX)).await?;
+        tx.commit().await?;
+        Ok(claimed.len())
+    }
+
+    /// Gives tenants back and wakes the others.
+    pub(super) async fn release(&self, tenants: &[TenantId]) -> Result<(), sqlx::Error> {
+        let mut tx = store::begin(&self.pool).await?;
+        leases::release(&mut tx, self.me, tenants).await?;
+        store::announce_change(&mut tx).await?;
+        tx.commit().await
+    }
+
+    /// Reads what we hold, and counts all tenants for the metrics.
+    pub(super) async fn read(&self) -> Result<Read, sqlx::Error> {
+        let mut tx = store::begin(&self.pool).await?;
+        let held = leases::held(&mut *tx, self.me).await?;
+        let rows = troubles::open(&mut *tx, self.me).await?;
+        let faults = troubles::faults(&mut *tx).await?;
+        let counts = tenants::count_by_state(&mut *tx).await?;
+        replicas::forget_old(&mut tx).await?;
+        tx.commit().await?;
+        // Every state is there from the start, so that an alert rule on one never looks into a void.
+        for state in TenantState::ALL {
+            let count = counts.iter().find(|(word, _)| word == state.as_str()).map_or(0, |(_, count)| *count);
+            metrics::gauge!(metric::TENANTS, "state" => state.as_str()).set(count as f64);
+        }
+        Ok(Read { held, open: OpenTroubles::from_rows(rows, faults) })
+    }
+
+    /// Writes reports, those whose lease still stands.
+    pub(super) async fn write(&self, news: &News) -> Result<Written, sqlx::Error> {
+        let mut tx = store::begin(&self.pool).await?;
+        let standing: BTreeSet<_> = leases::hold(&mut tx, &news.fences()).await?.into_iter().map(key).collect();
+        let stands = |fence: &Fence| standing.contains(&key(*fence));
+        let mut written = Written::default();
+        let rows = news.trouble_rows(self.config.shown_after(), stands);
+        if !rows.is_empty() {
+            let put = troubles::put(&mut tx, &rows).await?;
+            written.put =
+                put.into_iter().filter_map(|(tenant, origin, verdict)| Some(((TenantId(tenant), origin_of(&origin)?), verdict))).collect();
+        }
+        written.ended = news.endings(stands);
+        if !written.ended.is_empty() {
+            let over: Vec<_> = written.ended.iter().map(|(tenant, origin)| (*tenant, origin.as_str())).collect();
+            troubles::end(&mut tx, &over).await?;
+        }
+        for (app, fault) in news.faults(stands) {
+            match fault {
+                Some(trouble) => {
+                    let row = troubles::FaultRow {
+                        app: &app.0,
+                        cloud: &app.1,
+                        reason: storable(&trouble.reason),
+                        action: storable(&trouble.action),
+                        error_code: trouble.code.as_deref().map(storable),
+                    };
+                    if troubles::put_fault(&mut tx, &row).await? {
+                        written.new_faults.push(app.clone());
+                    }
+                    written.faults.push(app.clone());
+                }
+                None => {
+                    if troubles::end_fault(&mut tx, &app.0, &app.1).await? {
+                        written.ended_faults.push(app.clone());
+                    }
+                }
+            }
+        }
+        tx.commit().await?;
+        Ok(written)
+    }
+
+    /// Gives everything back and leaves; how many tenants we held.
+    pub(super) async fn leave(&self) -> Result<u64, sqlx::Error> {
+        let mut tx = store::begin(&self.pool).await?;
+        let released = leases::release_all(&mut tx, &[self.me]).await?;
+        replicas::remove(&mut tx, &[self.me]).await?;
+        store::announce_change(&mut tx).await?;
+        tx.commit().await?;
+        Ok(released)
+    }
+}
+
+fn key(fence: Fence) -> (TenantId, domain::Epoch) {
+    (fence.tenant, fence.epoch)
+}

@@ -1,0 +1,11 @@
+//! The registry on a real Postgres, told as stories: importing, tokens, leases, reports.
+
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
+mod importing;
+mod leases;
+mod operators;
+mod reports;
+mod secrecy;
+mod tokens;
+mod world;
