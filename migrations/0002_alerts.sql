@@ -105,7 +105,9 @@ create table tocsin.alert (
 );
 comment on table tocsin.alert is 'latest state, whichever source delivered it; the body is in the version that (source, hash, version_created_at) names';
 comment on column tocsin.alert.last_update_ticks is 'the smallest bigint when the source sent no readable stamp';
-create index alert_by_update on tocsin.alert (tenant, last_updated_at desc);
+-- Partial on purpose: a look-up by key says nothing of last_updated_at, so the planner cannot take this
+-- index for it and filter. On a table believed empty that looks as cheap as the key, and is not.
+create index alert_by_update on tocsin.alert (tenant, last_updated_at desc) where last_updated_at is not null;
 create index alert_by_arrival on tocsin.alert (last_stored_at desc);
 
 create table tocsin.gap (

@@ -1,0 +1,205 @@
+//! One batch, from received to committed or refused for good, however often the database has to be asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::retry::Backoff;
+use domain::{AlertBatch, Clock, Committed, Record, Refusal};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::error::StoreError;
+use crate::lanes::Feed;
+use crate::metering;
+use crate::news::Item;
+use crate::outage::{Outage, Waiter, loggable};
+use crate::parts::{Part, Parts, Sorted, sort};
+use crate::store::partitions::Months;
+use crate::store::{feeds, session};
+use crate::transaction::{self, Stored};
+
+/// So many attempts may lose a race before it counts as an outage: a deadlock or two is daily life.
+const RACES: u32 = 3;
+
+/// Stores batches and news; shared by all writers.
+pub(crate) struct Committer {
+    pub(crate) pool: PgPool,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) outage: Outage,
+    months: Months,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop {
+    /// What was received is still tried, but not again after a failure.
+    pub(crate) asked: CancellationToken,
+    /// Time is up: what is not committed is dropped.
+    pub(crate) now: CancellationToken,
+}
+
+impl Committer {
+    pub(crate) fn new(pool: PgPool, config: Config, clock: Arc<dyn Clock>) -> Self {
+        Self { pool, config, clock, outage: Outage::default(), months: Months::default() }
+    }
+
+    /// Stores a batch, trying until it works or a stop is asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::LeaseLost`], or [`Refusal::Stopping`]. In both cases the cursor has not moved; parts of
+    /// a batch that had to be cut may be stored all the same, and are duplicates when they come again.
+    pub(crate) async fn batch(&self, batch: &AlertBatch, stop: &Stop) -> Result<Committed, Refusal> {
+        let feed = Feed { tenant: batch.fence.tenant, source: batch.source };
+        let waiter = Waiter::Batch(feed);
+        let mut parts = Parts::whole(batch.records.len());
+        let mut whole = Committed::default();
+        let mut backoff = Backoff::new(self.config.first_delay, self.config.max_delay);
+        let outcome = loop {
+            let Some(part) = parts.current().cloned() else { break Ok(whole) };
+            let sorted = sort(batch, &part, parts.refused());
+            let error = match self.attempt(batch, &part, &sorted, stop).await {
+                Ok(stored) => {
+                    self.outage.served(waiter, self.clock.now());
+                    backoff.reset();
+                    metering::stored(batch, &sorted, &stored, self.clock.now());
+                    add(&mut whole, stored.committed);
+                    parts.stored();
+                    continue;
+                }
+                Err(StoreError::LeaseLost) => break Err(Refusal::LeaseLost),
+                Err(_) if stop.now.is_cancelled() => break Err(Refusal::Stopping),
+                Err(error) => error,
+            };
+            if let StoreError::Data { code, message } = &error {
+                let single = part.records.len() == 1;
+                if parts.cut(&format!("the database refuses it ({code}): {message}")) {
+                    if single {
+                        tracing::warn!(tenant.id = %feed.tenant, source = %feed.source, error = %code, "the database refuses an alert; it goes to quarantine");
+                    }
+                    continue;
+                }
+            }
+            let delay = backoff.next_delay(None);
+            if !matches!(error, StoreError::Contention(_)) || backoff.failures() >= RACES {
+                self.outage.kept_waiting(waiter, &error, self.clock.now());
+            }
+            tracing::debug!(tenant.id = %feed.tenant, source = %feed.source, error = %loggable(&error), "a batch could not be stored yet");
+            if stop.asked.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                break Err(Refusal::Stopping);
+            }
+        };
+        self.outage.served(waiter, self.clock.now());
+        outcome
+    }
+
+    /// Writes news of feeds once. The caller keeps them when this fails.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but a lost lease: news of a lost lease is silently left out.
+    pub(crate) async fn news(&self, items: &[Item], stop: &Stop) -> Result<(), StoreError> {
+        let outcome = self
+            .bounded(stop, async {
+                let mut conn = self.borrow().await?;
+                let mut tx = sqlx::Connection::begin_with(conn.get(), "begin isolation level read committed").await?;
+                session::prepare(&mut tx, self.config.statement_timeout).await?;
+                let written = feeds::note(&mut tx, items).await?;
+                tx.commit().await?;
+                conn.give_back();
+                Ok(written)
+            })
+            .await;
+        match outcome {
+            Ok(written) => {
+                self.outage.served(Waiter::News, self.clock.now());
+                let passed_over = items.len() as u64 - written.min(items.len() as u64);
+                if passed_over > 0 {
+                    tracing::debug!(count = passed_over, "news of feeds whose lease is lost was passed over");
+                }
+                Ok(())
+            }
+            // It would be refused every time, and with it the news of all other feeds.
+            Err(StoreError::Data { code, .. }) => {
+                tracing::error!(count = items.len(), error = %code, "the database refuses news of feeds; it is dropped");
+                Ok(())
+            }
+            Err(error) => {
+                if !matches!(error, StoreError::Contention(_)) && !stop.now.is_cancelled() {
+                    self.outage.kept_waiting(Waiter::News, &error, self.clock.now());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn attempt(&self, batch: &AlertBatch, part: &Part, sorted: &Sorted<'_>, stop: &Stop) -> Result<Stored, StoreError> {
+        self.bounded(stop, async {
+            let mut conn = self.borrow().await?;
+            let created = batch.records[part.records.clone()].iter().filter_map(|record| match record {
+                Record::Alert(alert) => alert.created,
+                Record::Poison(_) => None,
+            });
+            self.months.ensure(conn.get(), created, self.clock.now()).await?;
+            let outcome = transaction::store(conn.get(), batch, part, sorted, self.config.statement_timeout).await;
+            // After an answer, whatever it says, the connection is in order; after silence it is not.
+            if !matches!(outcome, Err(StoreError::Away(_))) {
+                conn.give_back();
+            }
+            outcome
+        })
+        .await
+    }
+
+    /// Ends an attempt that the database does not answer, or that a stop has no more time for.
+    async fn bounded<T>(&self, stop: &Stop, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let limit = self.config.attempt_timeout();
+        tokio::select! {
+            biased;
+            () = stop.now.cancelled() => Err(StoreError::Away("the daemon is stopping".into())),
+            outcome = tokio::time::timeout(limit, attempt) => {
+                outcome.unwrap_or_else(|_| Err(StoreError::Away(format!("no answer within {} seconds", limit.as_secs_f32()))))
+            }
+        }
+    }
+
+    async fn borrow(&self) -> Result<Borrowed, StoreError> {
+        let limit: Duration = self.config.acquire_timeout;
+        match tokio::time::timeout(limit, self.pool.acquire()).await {
+            Ok(conn) => Ok(Borrowed(Some(conn?))),
+            Err(_) => Err(StoreError::Away(format!("no connection within {} seconds", limit.as_secs_f32()))),
+        }
+    }
+}
+
+fn add(whole: &mut Committed, part: Committed) {
+    whole.new += part.new;
+    whole.updated += part.updated;
+    whole.duplicate += part.duplicate;
+    whole.quarantined += part.quarantined;
+}
+
+/// A connection that is closed on the spot unless it is given back in order.
+///
+/// The pool would first ask a returned connection whether it is well, and wait for the answer: behind a
+/// network that swallows everything, each failed attempt would take one place of the pool for minutes.
+struct Borrowed(Option<PoolConnection<Postgres>>);
+
+impl Borrowed {
+    fn get(&mut self) -> &mut sqlx::PgConnection {
+        self.0.as_mut().expect("the connection is there until it is given back, which consumes the guard")
+    }
+
+    fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            drop(conn.detach());
+        }
+    }
+}

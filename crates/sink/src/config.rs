@@ -1,0 +1,52 @@
+//! What tunes the sink, with the values that are right unless measured otherwise.
+
+use std::time::Duration;
+
+/// Settings of the sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How many batches are stored at once, each of another feed. Two fill two cores of a Postgres on
+    /// the same host; more gain nothing there.
+    pub writers: usize,
+    /// The longest one statement may run or wait for a lock, and the longest a transaction may stand
+    /// idle. Also bounds how long a frozen process can make its successor wait, so keep it small.
+    pub statement_timeout: Duration,
+    /// How long to wait for a connection before the database counts as away.
+    pub acquire_timeout: Duration,
+    /// The first pause after a failed attempt; it doubles from there.
+    pub first_delay: Duration,
+    /// The longest pause between two attempts.
+    pub max_delay: Duration,
+    /// How often news of feeds is written.
+    pub progress_flush: Duration,
+    /// How long storing may go on after a stop was asked for.
+    pub stop_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            writers: 2,
+            statement_timeout: Duration::from_secs(10),
+            acquire_timeout: Duration::from_secs(5),
+            first_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(5),
+            progress_flush: Duration::from_secs(1),
+            stop_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// The longest one attempt may take by our own clock. The server ends a slow statement by itself;
+    /// this is for a server, or a network, that has stopped answering at all.
+    pub(crate) fn attempt_timeout(&self) -> Duration {
+        self.statement_timeout * 3
+    }
+
+    /// How many batches are held at most, waiting ones included. The look-ahead lets a second writer
+    /// find another feed behind a busy one, and bounds what lies in memory while the database is away.
+    pub(crate) fn held(&self) -> usize {
+        self.writers.max(1) * 2
+    }
+}

@@ -1,0 +1,184 @@
+//! `tocsin.alert_version`: every distinct body ever received, inserted once and never touched again.
+
+use domain::{Source, TenantId};
+use sqlx::postgres::PgBindIterExt;
+use sqlx::{FromRow, PgConnection};
+
+use super::text::storable;
+use crate::error::StoreError;
+use crate::parts::Alert;
+use crate::plan::{Known, Standing};
+
+/// The laterals with `limit 1` are nested loops over keys whatever the planner believes of the tables,
+/// and name the creation time, so that one partition is probed. The highest number has to be looked for in
+/// all partitions, which is why it is a case: only a new version of an alert already there asks for it.
+const LOOK_UP: &str = "-- versions::look_up
+    select r.ord,
+           v.stored is not null as stored,
+           a.last_update_ticks,
+           a.source_rank,
+           coalesce(a.source = $2 and a.hash = r.hash and a.version_created_at = r.filed, false) as same,
+           case when v.stored is null and a.source is not null then coalesce((
+               select max(n.version) from tocsin.alert_version n where n.tenant = $1 and n.source = $2 and n.alert_id = r.alert_id
+           ), 0) else 0 end as newest
+    from unnest($3::text[], $4::bytea[], $5::timestamptz[]) with ordinality as r(alert_id, hash, filed, ord)
+    left join lateral (
+        select true as stored
+        from tocsin.alert_version v
+        where v.tenant = $1 and v.source = $2 and v.alert_id = r.alert_id and v.hash = r.hash and v.created_at = r.filed
+        limit 1
+    ) v on true
+    left join lateral (
+        select a.source, a.source_rank, a.hash, a.version_created_at, a.last_update_ticks
+        from tocsin.alert a
+        where a.tenant = $1 and a.alert_id = r.alert_id
+        limit 1
+    ) a on true";
+
+#[derive(FromRow)]
+struct KnownRow {
+    ord: i64,
+    stored: bool,
+    last_update_ticks: Option<i64>,
+    source_rank: Option<i16>,
+    same: bool,
+    newest: i32,
+}
+
+impl From<&KnownRow> for Known {
+    fn from(row: &KnownRow) -> Self {
+        let standing = row.last_update_ticks.zip(row.source_rank).map(|rank| Standing { same: row.same, rank });
+        Self { stored: row.stored, standing, newest: row.newest }
+    }
+}
+
+/// Asks what is known of each of these, in their order.
+pub(crate) async fn look_up(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    source: Source,
+    alerts: &[Alert<'_>],
+) -> Result<Vec<Known>, StoreError> {
+    let mut rows: Vec<KnownRow> = sqlx::query_as(LOOK_UP)
+        .bind(tenant.0)
+        .bind(source.as_str())
+        .bind(alerts.iter().map(|alert| alert.record.id.as_str()).bind_iter())
+        .bind(alerts.iter().map(|alert| alert.record.hash.0).bind_iter())
+        .bind(alerts.iter().map(|alert| alert.filed).bind_iter())
+        .fetch_all(conn)
+        .await?;
+    if rows.len() != alerts.len() {
+        return Err(StoreError::Refused(format!("asked about {} records, the answer has {}", alerts.len(), rows.len())));
+    }
+    rows.sort_unstable_by_key(|row| row.ord);
+    Ok(rows.iter().map(Known::from).collect())
+}
+
+/// Inserts versions under their numbers.
+///
+/// # Errors
+/// [`StoreError::Contention`] when some of them are there all of a sudden: the look-up is then asked
+/// again, so that what is counted is what was written.
+pub(crate) async fn insert(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    source: Source,
+    alerts: &[Alert<'_>],
+    versions: &[(usize, i32)],
+) -> Result<(), StoreError> {
+    let alert = |version: &(usize, i32)| alerts[version.0];
+    let done = sqlx::query(
+        "-- versions::insert
+         insert into tocsin.alert_version (tenant, source, alert_id, hash, created_at, version, last_update_text, raw)
+         select $1, $2, r.alert_id, r.hash, r.filed, r.version, r.last_update_text, r.raw
+         from unnest($3::text[], $4::bytea[], $5::timestamptz[], $6::int[], $7::text[], $8::text[])
+             as r(alert_id, hash, filed, version, last_update_text, raw)
+         on conflict do nothing",
+    )
+    .bind(tenant.0)
+    .bind(source.as_str())
+    .bind(versions.iter().map(|version| alert(version).record.id.as_str()).bind_iter())
+    .bind(versions.iter().map(|version| alert(version).record.hash.0).bind_iter())
+    .bind(versions.iter().map(|version| alert(version).filed).bind_iter())
+    .bind(versions.iter().map(|version| version.1).bind_iter())
+    .bind(versions.iter().map(|version| alert(version).record.last_update_text.as_deref().map(storable)).bind_iter())
+    .bind(versions.iter().map(|version| alert(version).raw).bind_iter())
+    .execute(conn)
+    .await?;
+    if done.rows_affected() != versions.len() as u64 {
+        return Err(StoreError::Contention(format!(
+            "{} of {} new versions were there already",
+            versions.len() as u64 - done.rows_affected(),
+            versions.len()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use sqlx::{AssertSqlSafe, PgPool};
+
+    use super::*;
+    use crate::store::session;
+
+    /// Every node of a plan that reads a table: which node, which alias, which index, on which condition.
+    fn reads(plan: &Value, found: &mut Vec<(String, String, String, String)>) {
+        if plan.get("Relation Name").is_some() {
+            let text = |key: &str| plan.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            found.push((text("Node Type"), text("Alias"), text("Index Name"), text("Index Cond")));
+        }
+        for child in plan.get("Plans").and_then(Value::as_array).into_iter().flatten() {
+            reads(child, found);
+        }
+    }
+
+    async fn assert_goes_by_key(pool: &PgPool, when: &str) {
+        for mode in ["force_generic_plan", "force_custom_plan"] {
+            let mut tx = pool.begin().await.unwrap();
+            session::prepare(&mut tx, std::time::Duration::from_secs(10)).await.unwrap();
+            sqlx::query("select set_config('plan_cache_mode', $1, true)").bind(mode).execute(&mut *tx).await.unwrap();
+            let prepare = format!("prepare look_up(uuid, text, text[], bytea[], timestamptz[]) as {LOOK_UP}");
+            sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *tx).await.unwrap();
+            let plan: Value = sqlx::query_scalar(
+                "explain (format json) execute look_up('00000000-0000-0000-0000-000000000001', 'graph-alerts',
+                     '{a,b}', '{\\\\x01,\\\\x02}', '{2026-10-01,-infinity}')",
+            )
+            .persistent(false)
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+            sqlx::raw_sql("deallocate look_up").execute(&mut *tx).await.unwrap();
+            let mut found = Vec::new();
+            reads(&plan[0]["Plan"], &mut found);
+            // Two partitions and the default one, twice, and the latest state.
+            assert_eq!(found.len(), 7, "{when}, {mode}: {plan:#}");
+            for (node, alias, index, condition) in found {
+                assert!(node.starts_with("Index") && index.ends_with("_pkey"), "{when}, {mode}: {node} over {index}");
+                let needs: &[&str] = if alias.starts_with('v') { &["alert_id", "hash", "created_at"] } else { &["alert_id"] };
+                assert!(needs.iter().all(|column| condition.contains(column)), "{when}, {mode}: {alias} by {condition}");
+            }
+        }
+    }
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn the_look_up_goes_by_key_whatever_the_planner_believes_of_the_tables(pool: PgPool) {
+        for month in ["2026-10-01", "2026-11-01"] {
+            sqlx::query("select tocsin.ensure_version_partition($1::text::timestamptz)").bind(month).execute(&pool).await.unwrap();
+        }
+        assert_goes_by_key(&pool, "empty").await;
+        sqlx::raw_sql("vacuum analyze").execute(&pool).await.unwrap();
+        assert_goes_by_key(&pool, "analysed while empty").await;
+        sqlx::raw_sql(
+            "insert into tocsin.alert (tenant, alert_id, source, source_rank, hash, version_created_at, last_updated_at)
+             select '00000000-0000-0000-0000-000000000001', n::text, 'graph-alerts', 2, '', '2026-10-01', now() from generate_series(1, 20000) n;
+             insert into tocsin.alert_version (tenant, source, alert_id, hash, created_at, version, raw)
+             select '00000000-0000-0000-0000-000000000001', 'graph-alerts', n::text, '', '2026-10-01', 1, '{}' from generate_series(1, 20000) n",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
+        assert_goes_by_key(&pool, "filled").await;
+    }
+}

@@ -1,0 +1,205 @@
+//! The sink's loop: takes messages, keeps each feed in order, and shows how it fares.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::health::StageStatus;
+use domain::retry::Backoff;
+use domain::{AlertBatch, Clock, Refusal, SinkMessage};
+use sqlx::PgPool;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::commit::{Committer, Stop};
+use crate::config::Config;
+use crate::lanes::{Feed, Lanes};
+use crate::metering;
+use crate::news::{Item, News};
+
+/// How often the status is renewed; a reader calls a stage stuck after some seconds without.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Stores what the poller sends.
+pub struct SinkWorker {
+    committer: Arc<Committer>,
+    inbox: mpsc::Receiver<SinkMessage>,
+    status: watch::Sender<StageStatus>,
+    lanes: Lanes<Received>,
+    /// Feeds of which something was refused because we are stopping: nothing later of them may be stored,
+    /// or its cursor would pass over what was refused (I1).
+    closed: HashSet<Feed>,
+    news: News,
+    tasks: JoinSet<Done>,
+    stop: Stop,
+    flush: Flush,
+}
+
+/// When the news is written next.
+struct Flush {
+    due: Instant,
+    running: bool,
+    backoff: Backoff,
+}
+
+/// A batch and when it came in.
+struct Received {
+    batch: AlertBatch,
+    at: Instant,
+}
+
+/// What a task of the worker came to.
+enum Done {
+    /// The batch of this feed is answered.
+    Batch { feed: Feed, stopped: bool },
+    /// The news is written, or comes back.
+    Flushed { unwritten: Vec<Item> },
+}
+
+impl SinkWorker {
+    /// Takes its parts from the wiring; nothing runs before [`SinkWorker::run`].
+    pub fn new(
+        pool: PgPool,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        inbox: mpsc::Receiver<SinkMessage>,
+        status: watch::Sender<StageStatus>,
+    ) -> Self {
+        let flush = Flush { due: Instant::now(), running: false, backoff: Backoff::new(config.progress_flush, config.max_delay) };
+        Self {
+            committer: Arc::new(Committer::new(pool, config, clock)),
+            inbox,
+            status,
+            lanes: Lanes::default(),
+            closed: HashSet::new(),
+            news: News::default(),
+            tasks: JoinSet::new(),
+            stop: Stop::default(),
+            flush,
+        }
+    }
+
+    /// Works until `stop` is cancelled or nobody can send any more. What was received by then is stored
+    /// or, when the database is away or time is up, refused; the news is written; then it returns.
+    ///
+    /// # Errors
+    /// When a task of it has died, in words; the process should end.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), String> {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut open = true;
+        let mut deadline: Option<Instant> = None;
+        loop {
+            self.start_batches();
+            let finishing = !open && self.lanes.held() == 0;
+            if !self.flush.running && !self.news.is_empty() && finishing {
+                self.start_flush();
+            }
+            if finishing && !self.flush.running {
+                break;
+            }
+            let room = self.lanes.held() < self.committer.config.held();
+            let flush_due = self.flush.due;
+            tokio::select! {
+                biased;
+                _ = beat.tick() => self.beat(),
+                Some(done) = self.tasks.join_next() => match done {
+                    Ok(done) => self.done(done, finishing),
+                    Err(error) => return Err(format!("a writer of the sink has died: {error}")),
+                },
+                () = stop.cancelled(), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + self.committer.config.stop_grace);
+                    self.stop.asked.cancel();
+                    self.inbox.close();
+                }
+                () = sleep_until(deadline.unwrap_or(flush_due)), if deadline.is_some() && !self.stop.now.is_cancelled() => {
+                    tracing::warn!(count = self.lanes.held(), "no more time to store what was received; it will be read again");
+                    self.stop.now.cancel();
+                }
+                () = sleep_until(flush_due), if !self.flush.running && !self.news.is_empty() => self.start_flush(),
+                message = self.inbox.recv(), if open && room => match message {
+                    Some(SinkMessage::Batch(batch)) => self.receive(batch),
+                    Some(SinkMessage::Progress(news)) => self.news.add(news),
+                    None => open = false,
+                },
+            }
+        }
+        self.beat();
+        Ok(())
+    }
+
+    fn receive(&mut self, batch: AlertBatch) {
+        let feed = Feed { tenant: batch.fence.tenant, source: batch.source };
+        self.lanes.push(feed, Received { batch, at: Instant::now() });
+    }
+
+    fn start_batches(&mut self) {
+        while self.lanes.busy() < self.committer.config.writers.max(1) {
+            let Some((feed, Received { batch, at })) = self.lanes.start() else { break };
+            if self.closed.contains(&feed) {
+                let _ = batch.ack.send(Err(Refusal::Stopping));
+                self.lanes.finish(feed);
+                continue;
+            }
+            let (committer, stop) = (Arc::clone(&self.committer), self.stop.clone());
+            self.tasks.spawn(async move {
+                let outcome = committer.batch(&batch, &stop).await;
+                if outcome.is_ok() {
+                    metering::batch(at.elapsed());
+                }
+                let stopped = outcome == Err(Refusal::Stopping);
+                // The poller may have given up waiting; then it reads the page again.
+                let _ = batch.ack.send(outcome);
+                Done::Batch { feed, stopped }
+            });
+        }
+    }
+
+    fn start_flush(&mut self) {
+        self.flush.running = true;
+        let items = self.news.take();
+        let (committer, stop) = (Arc::clone(&self.committer), self.stop.clone());
+        self.tasks.spawn(async move {
+            let unwritten = match committer.news(&items, &stop).await {
+                Ok(()) => Vec::new(),
+                Err(_) => items,
+            };
+            Done::Flushed { unwritten }
+        });
+    }
+
+    fn done(&mut self, done: Done, finishing: bool) {
+        match done {
+            Done::Batch { feed, stopped } => {
+                if stopped {
+                    self.closed.insert(feed);
+                }
+                self.lanes.finish(feed);
+            }
+            Done::Flushed { unwritten } => {
+                self.flush.running = false;
+                let pause = if unwritten.is_empty() {
+                    self.flush.backoff.reset();
+                    self.committer.config.progress_flush
+                } else {
+                    self.flush.backoff.next_delay(None)
+                };
+                self.flush.due = Instant::now() + pause;
+                // The last flush is not repeated: news is worth less than a prompt end.
+                if !finishing {
+                    self.news.put_back(unwritten);
+                }
+            }
+        }
+    }
+
+    fn beat(&self) {
+        let now = self.committer.clock.now();
+        self.status.send_replace(match self.committer.outage.fault() {
+            None => StageStatus::well(now),
+            Some(fault) => StageStatus::faulty(now, fault),
+        });
+    }
+}

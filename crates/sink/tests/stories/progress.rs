@@ -1,0 +1,129 @@
+//! News of feeds that needs no transaction of its own.
+
+use domain::ports::Cursors;
+use domain::{FeedOutcome, FeedProgress, Fence, Order, Source};
+use sink::{Config, CursorStore};
+use sqlx::PgPool;
+
+use crate::world::{EVENING, GRAPH, MDE, MORNING, NOON, Sink, Tail, alert, claim, counts, number, tenant, ticks, until};
+
+fn well(fence: Fence, source: Source, at: &str) -> FeedProgress {
+    FeedProgress { fence, source, attempted_at: ticks(at), outcome: FeedOutcome::CaughtUp { at: ticks(at) }, order: Order::Windows }
+}
+
+fn ill(fence: Fence, source: Source, at: &str, until: Option<&str>) -> FeedProgress {
+    let outcome = FeedOutcome::Failed { error: "429: too many\0requests".into(), throttled_until: until.map(ticks) };
+    FeedProgress { fence, source, attempted_at: ticks(at), outcome, order: Order::Windows }
+}
+
+type Health = (Option<String>, Option<String>, Option<String>, bool);
+
+/// Last success, last attempt, last error, and whether the feed is left alone for now.
+async fn health(pool: &PgPool, fence: Fence) -> Vec<Health> {
+    sqlx::query_as(
+        "select to_char(last_success_at at time zone 'UTC', 'HH24'), to_char(last_attempt_at at time zone 'UTC', 'HH24'),
+                last_error, throttled_until is not null
+         from dash.feed_health where directory_id = $1 order by source",
+    )
+    .bind(fence.tenant.0)
+    .fetch_all(pool)
+    .await
+    .unwrap()
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn news_makes_the_feeds_row_and_a_success_ends_a_failure(pool: PgPool) {
+    let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
+    let far = "2999-01-01T00:00:00Z";
+    sink.news(ill(fence, GRAPH, MORNING, Some(far))).await;
+    let failed: Health = (None, Some("08".into()), Some("429: too many\u{FFFD}requests".into()), true);
+    until("the failure is shown", || health(&pool, fence), |rows| rows == std::slice::from_ref(&failed)).await;
+    let state = CursorStore::new(pool.clone()).feed_state(fence.tenant, GRAPH).await.unwrap();
+    assert_eq!((state.watermark, state.order, state.throttled_until), (None, Order::Windows, Some(ticks(far))));
+
+    sink.news(well(fence, GRAPH, NOON)).await;
+    let succeeded: Health = (Some("12".into()), Some("12".into()), None, false);
+    until("the success is shown", || health(&pool, fence), |rows| rows == std::slice::from_ref(&succeeded)).await;
+
+    sink.news(ill(fence, GRAPH, EVENING, None)).await;
+    let failed: Health = (Some("12".into()), Some("18".into()), Some("429: too many\u{FFFD}requests".into()), false);
+    until("the last success stays", || health(&pool, fence), |rows| rows == std::slice::from_ref(&failed)).await;
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn caught_up_never_falls_and_a_cursor_is_left_alone(pool: PgPool) {
+    let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
+    counts(sink.store_with(fence, GRAPH, vec![alert("a", NOON, "t")], Tail { cursor: Some(NOON), gaps: vec![] }).await);
+    sink.news(well(fence, GRAPH, EVENING)).await;
+    until("the evening is shown", || health(&pool, fence), |rows| rows[0].1.as_deref() == Some("18")).await;
+    sink.news(well(fence, GRAPH, MORNING)).await;
+    until("the morning is shown", || health(&pool, fence), |rows| rows[0].1.as_deref() == Some("08")).await;
+    assert_eq!(number(&pool, "select caught_up_ticks from tocsin.feed").await, ticks(EVENING).0);
+    assert_eq!(number(&pool, "select watermark_ticks from tocsin.feed").await, ticks(NOON).0);
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn news_of_a_lost_lease_is_passed_over_and_the_others_are_written(pool: PgPool) {
+    let (lost, held, sink) = (tenant(&pool, 1).await, tenant(&pool, 2).await, Sink::start(&pool));
+    let newer = claim(&pool, lost).await.unwrap();
+    sink.news(well(lost, GRAPH, NOON)).await;
+    sink.news(well(held, GRAPH, NOON)).await;
+    sink.news(well(held, MDE, NOON)).await;
+    until("the news is shown", || health(&pool, held), |rows| rows.len() == 2).await;
+    assert_eq!(health(&pool, lost).await, []);
+    sink.news(well(newer, GRAPH, NOON)).await;
+    until("the new holder is heard", || health(&pool, newer), |rows| rows.len() == 1).await;
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_tenant_being_claimed_does_not_delay_the_news_of_others(pool: PgPool) {
+    let (claimed, other, sink) = (tenant(&pool, 1).await, tenant(&pool, 2).await, Sink::start(&pool));
+    let mut claiming = pool.begin().await.unwrap();
+    sqlx::query("update tocsin.lease set epoch = epoch + 1 where tenant = $1")
+        .bind(claimed.tenant.0)
+        .execute(&mut *claiming)
+        .await
+        .unwrap();
+    sink.news(well(claimed, GRAPH, NOON)).await;
+    sink.news(well(other, GRAPH, NOON)).await;
+    until("the news of the other is shown", || health(&pool, other), |rows| rows.len() == 1).await;
+    claiming.commit().await.unwrap();
+    assert_eq!(health(&pool, claimed).await, []);
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_stop_writes_the_news_at_once(pool: PgPool) {
+    let fence = tenant(&pool, 1).await;
+    let sink = Sink::with(&pool, Config { progress_flush: std::time::Duration::from_secs(3600), ..Config::default() });
+    sink.news(ill(fence, GRAPH, MORNING, None)).await;
+    until("the first news is taken", || health(&pool, fence), |rows| rows.len() == 1).await;
+    sink.news(well(fence, GRAPH, NOON)).await;
+    sink.stop().await;
+    assert_eq!(health(&pool, fence).await[0].1.as_deref(), Some("12"));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn news_of_thousands_of_feeds_is_one_statement(pool: PgPool) {
+    sqlx::query(
+        "insert into tocsin.tenant (tenant, name, cloud, app, sources, state)
+         select md5(n::text)::uuid, n::text, 'global', 'main', '{graph-alerts}', 'active' from generate_series(1, 3000) n",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    sqlx::query("insert into tocsin.lease (tenant, epoch) select tenant, 1 from tocsin.tenant").execute(&pool).await.unwrap();
+    let tenants: Vec<uuid::Uuid> = sqlx::query_scalar("select tenant from tocsin.tenant").fetch_all(&pool).await.unwrap();
+    let sink = Sink::with(&pool, Config { progress_flush: std::time::Duration::from_secs(3600), ..Config::default() });
+    for tenant in tenants {
+        let fence = Fence { tenant: domain::TenantId(tenant), epoch: domain::Epoch(1) };
+        sink.news(well(fence, GRAPH, NOON)).await;
+    }
+    sink.stop().await;
+    assert_eq!(number(&pool, "select count(*) from tocsin.feed").await, 3000);
+    let transactions = number(&pool, "select count(distinct xmin::text) from tocsin.feed").await;
+    assert!(transactions <= 2, "one as the first came and one at the end, not {transactions}");
+}
