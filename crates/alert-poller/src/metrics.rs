@@ -1,0 +1,20 @@
+//! What is counted here.
+
+use std::time::Duration;
+
+use domain::{Source, metric};
+
+/// A poll has ended like this.
+pub(crate) fn poll(source: Source, outcome: &'static str) {
+    metrics::counter!(metric::POLLS, "source" => source.as_str(), "outcome" => outcome).increment(1);
+}
+
+/// A poll has begun so long after it was due.
+pub(crate) fn lateness(late: Duration) {
+    metrics::histogram!(metric::POLL_LATENESS).record(late.as_secs_f64());
+}
+
+/// Something at a source could not be read.
+pub(crate) fn gap(source: Source) {
+    metrics::counter!(metric::GAPS, "source" => source.as_str()).increment(1);
+}

@@ -1,0 +1,287 @@
+//! Reading one span to its end, page by page, and being sure of it.
+//!
+//! This is for the two cases in which moving a time boundary does not help: more equal stamps than an
+//! answer holds, and an answer that may or may not have been cut. The pages are got by the source's own
+//! link where there is one, else by `$skip`.
+//!
+//! Both are blind to shifting: when a record that we have seen is updated, it leaves the span, all that
+//! follow move up by one, and the next page begins one too far. Therefore a span is read in passes, until a
+//! pass has seen again everything that the pass before it saw, unchanged. Then nothing had left in
+//! between, so nothing had shifted, so the earlier pass was whole.
+
+use domain::{Ticks, cursor};
+use microsoft::WindowQuery;
+
+use super::judge::{Row, Seen, seen};
+use super::spans::Span;
+use crate::source::Query;
+
+/// Passes after which a span that keeps changing is given up.
+const MAX_PASSES: u32 = 5;
+/// Pages in a row without anything new after which links are no longer followed.
+const MAX_IDLE: u32 = 3;
+/// Pages in one pass after which they are not either: no such run of equal stamps is honest.
+const MAX_PAGES: u32 = 2_000;
+
+/// Where the next page is.
+#[derive(Clone, Debug)]
+enum At<L> {
+    Skip(u32),
+    Link(L),
+}
+
+/// A span being read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Exhaust<L> {
+    span: Span,
+    at: At<L>,
+    follow_links: bool,
+    pass: Seen,
+    pages: u32,
+    previous: Option<Seen>,
+    passes: u32,
+    idle: u32,
+    /// Some link has led to something new.
+    links_led_on: bool,
+    oversized: bool,
+    newest: Option<Ticks>,
+    first: Vec<Row>,
+}
+
+/// What is known besides the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Records asked for.
+    pub(crate) top: u32,
+    /// The longest answer before this one.
+    pub(crate) longest: usize,
+    /// The most that `$skip` may say.
+    pub(crate) max_skip: u32,
+    /// The latest instant that a cursor may reach.
+    pub(crate) ceiling: Ticks,
+}
+
+/// How it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Ask again.
+    Continue,
+    /// The links of this source lead in circles; ask again, without them.
+    LinksUseless,
+    /// Everything in the span has been seen.
+    Complete,
+    /// The span holds more than an answer does, and can be cut.
+    More,
+    /// The rest of the narrowest span is out of reach, for this reason.
+    Gap(&'static str),
+}
+
+impl<L: Clone> Exhaust<L> {
+    /// Reads a span from its start.
+    pub(crate) fn afresh(span: Span) -> Self {
+        Self {
+            span,
+            at: At::Skip(0),
+            follow_links: true,
+            pass: Seen::new(),
+            pages: 0,
+            previous: None,
+            passes: 0,
+            idle: 0,
+            links_led_on: false,
+            oversized: false,
+            newest: None,
+            first: Vec::new(),
+        }
+    }
+
+    /// Goes on after an answer that may have been cut.
+    pub(crate) fn after(span: Span, rows: Vec<Row>, ceiling: Ticks) -> Self {
+        let mut exhaust = Self::afresh(span);
+        exhaust.note(&rows, ceiling);
+        exhaust.pages = 1;
+        exhaust.at = At::Skip(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        exhaust.first = rows;
+        exhaust
+    }
+
+    /// Looks once more at an answer whose link led to nothing: unless it is the same again, what the
+    /// link led past has moved.
+    pub(crate) fn confirm(span: Span, rows: Vec<Row>, ceiling: Ticks) -> Self {
+        let mut exhaust = Self::afresh(span);
+        exhaust.note(&rows, ceiling);
+        exhaust.previous = Some(std::mem::take(&mut exhaust.pass));
+        exhaust.passes = 1;
+        exhaust.first = rows;
+        exhaust
+    }
+
+    /// What to ask for.
+    pub(crate) fn query(&self, top: u32, ordered: bool) -> Query<L> {
+        match &self.at {
+            At::Skip(skip) => Query::Window(WindowQuery { from: self.span.from, before: self.span.before, top, skip: *skip, ordered }),
+            At::Link(link) => Query::Next(link.clone()),
+        }
+    }
+
+    /// The span.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The newest stamp seen in it that a cursor may reach.
+    pub(crate) fn newest(&self) -> Option<Ticks> {
+        self.newest
+    }
+
+    /// How many different records were seen in the last pass.
+    pub(crate) fn count(&self) -> usize {
+        self.pass.len()
+    }
+
+    /// The answer it began with, if any.
+    pub(crate) fn first(&self) -> &[Row] {
+        &self.first
+    }
+
+    /// Takes an answer.
+    pub(crate) fn answer(&mut self, rows: &[Row], link: Option<L>, bounds: Bounds) -> Outcome {
+        self.pages += 1;
+        let fresh = self.note(rows, bounds.ceiling);
+        if self.previous.as_ref().is_some_and(|previous| previous.is_subset(&self.pass)) {
+            return self.complete();
+        }
+        if let Some(link) = link.filter(|_| self.follow_links) {
+            return self.follow(link, fresh, rows.is_empty());
+        }
+        match self.at {
+            At::Link(_) => self.pass_ends(),
+            At::Skip(skip) => self.skip_on(rows.len(), skip, fresh, bounds),
+        }
+    }
+
+    /// The link cannot be followed: the pass starts over with `$skip`. `false` if no link was asked.
+    pub(crate) fn drop_link(&mut self) -> bool {
+        let by_link = matches!(self.at, At::Link(_));
+        if by_link {
+            self.follow_links = false;
+            self.restart_pass();
+        }
+        by_link
+    }
+
+    /// The record at this place is too large even alone.
+    pub(crate) fn leave_out_one(&mut self, max_skip: u32) -> Outcome {
+        if !self.span.is_tick() {
+            return Outcome::More;
+        }
+        self.oversized = true;
+        match self.at {
+            At::Skip(skip) if skip < max_skip => {
+                self.at = At::Skip(skip + 1);
+                self.pages += 1;
+                Outcome::Continue
+            }
+            At::Link(_) => {
+                self.drop_link();
+                Outcome::Continue
+            }
+            At::Skip(_) => self.complete(),
+        }
+    }
+
+    /// The source refuses this page. `None` when that has nothing to do with how it was asked for.
+    pub(crate) fn refused(&mut self) -> Option<Outcome> {
+        match self.at {
+            At::Link(_) => {
+                self.drop_link();
+                Some(Outcome::Continue)
+            }
+            At::Skip(0) => None,
+            At::Skip(_) if self.span.is_tick() => Some(Outcome::Gap("the source refuses to show more of the alerts that share one last-update stamp")),
+            At::Skip(_) => Some(Outcome::More),
+        }
+    }
+
+    /// Remembers rows; whether any was new to this pass.
+    fn note(&mut self, rows: &[Row], ceiling: Ticks) -> bool {
+        let inside = rows.iter().map(|row| row.stamp.filter(|stamp| self.span.before.is_none_or(|before| *stamp < before)));
+        self.newest = cursor::advance(self.newest, inside, ceiling);
+        let before = self.pass.len();
+        self.pass.extend(seen(rows));
+        self.pass.len() > before
+    }
+
+    fn follow(&mut self, link: L, fresh: bool, empty: bool) -> Outcome {
+        if !self.span.is_tick() {
+            return Outcome::More;
+        }
+        let by_link = matches!(self.at, At::Link(_));
+        self.links_led_on |= by_link && fresh;
+        self.idle = if fresh { 0 } else { self.idle + 1 };
+        if self.idle >= MAX_IDLE && (empty || self.links_led_on) {
+            return self.pass_ends(); // They lead nowhere any more; that is an end, not a circle.
+        }
+        if self.idle >= MAX_IDLE || self.pages >= MAX_PAGES {
+            self.follow_links = false;
+            self.restart_pass();
+            return Outcome::LinksUseless;
+        }
+        self.at = At::Link(link);
+        Outcome::Continue
+    }
+
+    fn skip_on(&mut self, len: usize, skip: u32, fresh: bool, bounds: Bounds) -> Outcome {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        let full = len >= bounds.top;
+        if len == 0 {
+            return self.pass_ends();
+        }
+        // Something follows what looked complete, or the source pays no heed to $skip.
+        if skip > 0 && !self.span.is_tick() {
+            return Outcome::More;
+        }
+        if !full && usize::try_from(len).is_ok_and(|len| len < bounds.longest) {
+            return self.pass_ends();
+        }
+        if skip > 0 && !fresh {
+            // The source pays no heed to $skip. Unless the page is full, nothing speaks for there being more.
+            return if full { Outcome::Gap("more alerts share one last-update stamp than the source shows at once") } else { self.complete() };
+        }
+        let reach = skip.saturating_add(len);
+        self.at = At::Skip(if reach <= bounds.max_skip || skip >= bounds.max_skip { reach } else { bounds.max_skip });
+        if skip >= bounds.max_skip {
+            // Here a later version will split by severity, status and product before giving up.
+            return Outcome::Gap("more alerts share one last-update stamp than the source lets us reach");
+        }
+        Outcome::Continue
+    }
+
+    fn pass_ends(&mut self) -> Outcome {
+        if self.pages <= 1 {
+            return self.complete(); // One answer is one moment: nothing can have shifted within it.
+        }
+        self.passes += 1;
+        if self.passes >= MAX_PASSES {
+            return if self.span.is_tick() {
+                Outcome::Gap("alerts that share one last-update stamp kept moving while they were read")
+            } else {
+                Outcome::More
+            };
+        }
+        self.previous = Some(std::mem::take(&mut self.pass));
+        self.restart_pass();
+        Outcome::Continue
+    }
+
+    fn restart_pass(&mut self) {
+        self.pass.clear();
+        self.pages = 0;
+        self.idle = 0;
+        self.at = At::Skip(0);
+    }
+
+    fn complete(&self) -> Outcome {
+        if self.oversized { Outcome::Gap("a record there is larger than we can take in") } else { Outcome::Complete }
+    }
+}
