@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{Fence, Report, ReportOrigin, Source, TenantState, Trouble, Verdict};
 use sqlx::PgPool;
 
-use crate::world::{Running, eventually, id, world};
+use crate::world::{Captured, Running, eventually, id, world};
 
 const SIGN_IN: ReportOrigin = ReportOrigin::SignIn;
 const GRAPH: ReportOrigin = ReportOrigin::Read(Source::GraphAlerts);
@@ -233,4 +233,46 @@ async fn every_state_is_counted_also_the_empty_ones(pool: PgPool) {
     assert!(text.contains("tocsin_lease_held 3"), "{text}");
     worker.stop().await;
     assert!(metrics.render().contains("tocsin_lease_held 0"));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn each_change_is_logged_once_for_whoever_should_act(pool: PgPool) {
+    let captured = Captured::default();
+    let _guard = captured.listen(tracing::Level::INFO);
+    let world = world(pool).await.with_tenants(2).await;
+    let mut worker = world.worker();
+    let set = worker.holding(2).await;
+    let (one, two) = (set.tenants[&id(1)].fence(), set.tenants[&id(2)].fence());
+    for _ in 0..3 {
+        report(&worker, one, SIGN_IN, Verdict::NeedsConsent).await;
+        report(&worker, one, GRAPH, Verdict::Retry).await;
+        report(&worker, two, GRAPH, Verdict::OurBug).await;
+        report(&worker, two, SIGN_IN, Verdict::Global).await;
+        worker.until("the need", |set| set.tenants[&id(1)].state == TenantState::NeedsConsent).await;
+        eventually("the fault", || world.count("select count(*) from tocsin.app_fault"), |count| *count == 1).await;
+    }
+    works(&worker, one, SIGN_IN).await;
+    works(&worker, two, SIGN_IN).await;
+    worker.until("recovery", |set| set.tenants[&id(1)].state == TenantState::Active).await;
+    worker.stop().await;
+
+    let log = captured.text();
+    let lines = |words: &str| log.lines().filter(|line| line.contains(words)).map(str::to_owned).collect::<Vec<_>>();
+    for (words, level) in [
+        ("the tenant needs consent", "WARN"),
+        ("works again", "INFO"),
+        ("Microsoft refuses what we send", "ERROR"),
+        ("our app registration is refused", "ERROR"),
+        ("our app registration is accepted again", "INFO"),
+    ] {
+        let found = lines(words);
+        assert_eq!(found.len(), 1, "{words}: {log}");
+        assert!(found[0].contains(level), "{found:?}");
+    }
+    let need = &lines("the tenant needs consent")[0];
+    assert!(
+        need.contains(&format!("tenant.id={}", id(1))) && need.contains("error_code=\"AADSTS1\"") && need.contains("reason needs-consent"),
+        "{need}"
+    );
+    assert!(lines("passing trouble").is_empty());
 }

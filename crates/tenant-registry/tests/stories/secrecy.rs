@@ -1,15 +1,11 @@
 //! I13, I14: planted tokens are looked for everywhere they must not be.
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use sqlx::PgPool;
 use tenant_registry::ImportRules;
-use tracing_subscriber::fmt::MakeWriter;
 
-use crate::world::{CLIENT, id, rules, token, world};
+use crate::world::{CLIENT, Captured, id, rules, token, world};
 
 /// A token, and the forms in which it could hide.
 fn disguises(marker: &str) -> Vec<String> {
@@ -22,28 +18,6 @@ fn disguises(marker: &str) -> Vec<String> {
     let mut all = vec![marker.to_owned(), hex::encode(bytes), hex::encode(bytes).to_uppercase()];
     all.extend(base64);
     all
-}
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
 
 /// Every row of every table of ours, as text.
@@ -67,8 +41,7 @@ async fn dump(pool: &PgPool) -> String {
 #[sqlx::test(migrations = "../../migrations")]
 async fn i13_a_planted_token_is_found_in_no_column_and_no_log_line(pool: PgPool) {
     let captured = Captured::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(captured.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = captured.listen(tracing::Level::TRACE);
 
     let marker = |n: u32| format!("0.AXCANARY-{n}-refresh-token-CANARY{n}");
     let world = world(pool).await;
@@ -94,7 +67,7 @@ async fn i13_a_planted_token_is_found_in_no_column_and_no_log_line(pool: PgPool)
     tracing::trace!(?opened, registry = ?world.registry, "the search can see this line");
 
     let dump = dump(&world.pool).await;
-    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let log = captured.text();
     assert!(dump.contains(CLIENT) && dump.contains("one"), "the search would find what is there");
     assert!(log.contains("the search can see this line") && log.contains("put_imported"), "statements are in the log");
     for number in 1..=7 {
