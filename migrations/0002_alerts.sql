@@ -67,7 +67,8 @@ begin
     end if;
     -- One at a time; whoever waited finds the work done.
     perform pg_advisory_xact_lock(hashtextextended('tocsin.alert_version', 0));
-    if to_regclass('tocsin.' || part) is not null then
+    -- Asked of the catalogue: an advisory lock does not refresh what to_regclass remembers.
+    if exists (select from pg_catalog.pg_class where relname = part and relnamespace = 'tocsin'::regnamespace) then
         return;
     end if;
     -- Made apart and then attached: attaching lets writers of other partitions go on.

@@ -193,7 +193,9 @@ async fn embedded_server(config: &Config, purpose: Purpose) -> Result<(String, O
         match LocalPostgres::start(options).await {
             Ok(server) => return Ok((server.url().to_owned(), Some(server))),
             Err(StartError::Held { pid, purpose: holder }) => {
+                // Only a daemon's server stays: that of another command ends with it.
                 if purpose != Purpose::Serve
+                    && holder == Purpose::Serve.words()
                     && let Ok(Some(running)) = local_postgres::attach(&folder)
                 {
                     return Ok((running.url, None));

@@ -24,7 +24,8 @@ impl Changes {
         let sources = i64::try_from(tenant.sources.len())?;
         let sql = "select alert_id from dash.alert_version where directory_id = $1 group by alert_id having count(distinct source) = $2 order by alert_id";
         let stored: Vec<String> = sqlx::query_scalar(sql).bind(tenant.directory_id).bind(sources).fetch_all(&world.pool().await?).await?;
-        let fresh: Vec<_> = stored.into_iter().map(|id| (tenant.directory_id, id)).filter(|place| !self.0.contains(place)).take(count).collect();
+        let fresh: Vec<_> =
+            stored.into_iter().map(|id| (tenant.directory_id, id)).filter(|place| !self.0.contains(place)).take(count).collect();
         for (directory_id, id) in &fresh {
             world.cloud.publish_update_of(*directory_id, id)?;
         }

@@ -36,7 +36,13 @@ impl World {
     ///
     /// # Errors
     /// When it does not come to that within `limit`; with the last seen.
-    pub async fn healthy_when(&self, tenant: Uuid, what: &str, limit: Duration, wanted: impl Fn(&TenantHealth) -> bool) -> anyhow::Result<TenantHealth> {
+    pub async fn healthy_when(
+        &self,
+        tenant: Uuid,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&TenantHealth) -> bool,
+    ) -> anyhow::Result<TenantHealth> {
         eventually(what, limit, async || {
             let health = self.health(tenant).await.map_err(|error| error.to_string())?;
             if wanted(&health) { Ok(health) } else { Err(format!("{health:?}")) }
@@ -59,7 +65,7 @@ impl World {
     /// When the database cannot be asked.
     pub async fn dump(&self) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
         let pool = self.pool().await?;
-        let sql = "select c.oid::regclass::text from pg_class c where c.relnamespace = 'tocsin'::regnamespace and c.relkind = 'r'";
+        let sql = "select 'tocsin.' || quote_ident(c.relname) from pg_class c where c.relnamespace = 'tocsin'::regnamespace and c.relkind = 'r'";
         let tables: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await?;
         let mut dump = BTreeMap::new();
         for table in tables {

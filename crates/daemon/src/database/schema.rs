@@ -115,6 +115,7 @@ pub(crate) async fn migrate(owner: &PgConnectOptions) -> Result<Vec<String>, Fai
 
 async fn roles(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
+    let login: String = sqlx::query_scalar("select quote_ident(current_user)").fetch_one(&mut *connection).await?;
     for (create, grant, role, wanted) in [
         ("create role tocsin_owner nologin", Some("grant tocsin_owner to current_user"), "tocsin_owner", "own the schemas"),
         ("create role tocsin_ingest nologin", Some("grant tocsin_ingest to current_user"), "tocsin_ingest", "be what the daemon works as"),
@@ -136,7 +137,7 @@ async fn roles(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {
             && !member(connection, role).await?
             && sqlx::raw_sql(grant).execute(&mut *connection).await.is_err()
         {
-            notes.push(format!("could not take role {role}; an administrator can: {grant}"));
+            notes.push(format!("could not take role {role}; an administrator can: grant {role} to {login}"));
         }
     }
     Ok(notes)
