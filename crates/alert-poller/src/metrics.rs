@@ -1,4 +1,4 @@
-//! What is counted here.
+//! What is counted here. Alerts, duplicates and gaps are counted where they are stored.
 
 use std::time::Duration;
 
@@ -12,9 +12,4 @@ pub(crate) fn poll(source: Source, outcome: &'static str) {
 /// A poll has begun so long after it was due.
 pub(crate) fn lateness(late: Duration) {
     metrics::histogram!(metric::POLL_LATENESS).record(late.as_secs_f64());
-}
-
-/// Something at a source could not be read.
-pub(crate) fn gap(source: Source) {
-    metrics::counter!(metric::GAPS, "source" => source.as_str()).increment(1);
 }

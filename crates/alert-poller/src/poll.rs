@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::{AccessTokens, Cursors};
-use domain::{AccessToken, Clock, FeedOutcome, FeedProgress, FeedState, HeldTenant, Order, Report, ReportOrigin, SinkMessage, Source, Ticks};
+use domain::{
+    AccessToken, Clock, FeedOutcome, FeedProgress, FeedState, HeldTenant, Order, Report, ReportOrigin, SinkMessage, Source, Ticks,
+};
 use domain::{Trouble, Verdict};
 use microsoft::ApiErrorKind;
 use tokio::sync::mpsc;
@@ -275,14 +277,12 @@ impl<S: AlertSource> Poll<S> {
 
     async fn deliver(&mut self, records: Vec<domain::Record>, step: &Step) -> Result<(), End> {
         for gap in &step.gaps {
-            metrics::gap(self.source);
             tracing::error!(
                 tenant.id = %self.tenant.id, source = %self.source, from = %gap.from, to = %gap.to, error = gap.reason,
                 "alerts of this tenant may be missing: the source does not show them; it is recorded in dash.gap"
             );
         }
-        let address =
-            Address { sink: &self.shared.sink, fence: self.tenant.fence(), source: self.source, live: self.feed.caught_up };
+        let address = Address { sink: &self.shared.sink, fence: self.tenant.fence(), source: self.source, live: self.feed.caught_up };
         let count = records.len();
         match deliver(&address, records, step).await {
             Ok(committed) => {
@@ -322,7 +322,12 @@ impl<S: AlertSource> Poll<S> {
                 walk.ask_less();
             }
         }
-        tracing::debug!(tenant.id = %self.tenant.id, source = %self.source, error = trouble.reason, code = trouble.code, "poll failed");
+        // The first failure is for everybody to see; that it goes on is shown by the tenant's health.
+        if self.feed.health == Health::Troubled {
+            tracing::debug!(tenant.id = %self.tenant.id, source = %self.source, error = trouble.reason, code = trouble.code, "poll failed again");
+        } else {
+            tracing::warn!(tenant.id = %self.tenant.id, source = %self.source, error = trouble.reason, code = trouble.code, "poll failed");
+        }
         let throttled_until = retry_after.map(|wait| self.shared.clock.now().plus(wait));
         self.fail_progress(trouble.reason.clone(), throttled_until).await;
         self.feed.health = Health::Troubled;
@@ -338,6 +343,9 @@ impl<S: AlertSource> Poll<S> {
     /// It works: said once, and again after each trouble.
     async fn working(&mut self) {
         if self.feed.health != Health::Working {
+            if self.feed.health == Health::Troubled {
+                tracing::info!(tenant.id = %self.tenant.id, source = %self.source, "polling works again");
+            }
             self.feed.health = Health::Working;
             self.report(Report::Working { fence: self.tenant.fence(), origin: ReportOrigin::Read(self.source) }).await;
         }

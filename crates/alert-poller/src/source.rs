@@ -52,6 +52,15 @@ pub struct Manner {
     pub can_order: bool,
 }
 
+/// Where a page of Microsoft says that the next one is.
+#[derive(Clone, Debug)]
+pub enum PageLink {
+    /// At the origin that the page came from.
+    Next(NextLink),
+    /// Somewhere else. It is there to be doubted, never to be followed (I19).
+    Foreign,
+}
+
 /// Reads pages of alerts.
 pub trait AlertSource: Send + Sync + 'static {
     /// Where the next page is; opaque.
@@ -87,7 +96,7 @@ impl MicrosoftSource {
 }
 
 impl AlertSource for MicrosoftSource {
-    type Link = NextLink;
+    type Link = PageLink;
 
     fn manner(&self, source: Source) -> Option<Manner> {
         match source {
@@ -105,17 +114,37 @@ impl AlertSource for MicrosoftSource {
         tenant: &HeldTenant,
         source: Source,
         token: &AccessToken,
-        query: &Query<NextLink>,
-    ) -> Result<Page<NextLink>, FetchError> {
+        query: &Query<PageLink>,
+    ) -> Result<Page<PageLink>, FetchError> {
         let cloud = self.clouds.get(&tenant.cloud).ok_or_else(|| unknown_cloud(&tenant.cloud))?;
         let query = match query {
             Query::Window(window) => PageQuery::Window(*window),
-            Query::Next(link) => PageQuery::Next(link.clone()),
+            Query::Next(PageLink::Next(link)) => PageQuery::Next(link.clone()),
+            Query::Next(PageLink::Foreign) => {
+                tracing::warn!(tenant.id = %tenant.id, %source, "a page names a next page at another address: it is not asked for, and links of this source are no longer believed");
+                return Err(foreign_link(source));
+            }
         };
         match self.api.fetch(cloud, source, token, &query).await {
-            Ok(page) => Ok(Page { records: page.records, next: page.next, server_date: page.server_date, bytes: page.bytes }),
+            Ok(page) => {
+                let next = page.next.map(PageLink::Next).or_else(|| page.foreign_next.then_some(PageLink::Foreign));
+                Ok(Page { records: page.records, next, server_date: page.server_date, bytes: page.bytes })
+            }
             Err(error) => Err(FetchError { kind: error.kind(), trouble: error.trouble() }),
         }
+    }
+}
+
+fn foreign_link(source: Source) -> FetchError {
+    FetchError {
+        kind: ApiErrorKind::ForeignNextLink,
+        trouble: Trouble {
+            verdict: Verdict::OurBug,
+            reason: format!("a page of {source} named a next page at another address; it was not asked for"),
+            action: "you, if it lasts: check that the addresses of this cloud lead to Microsoft and nothing answers in its place"
+                .to_owned(),
+            code: Some("foreign-address".to_owned()),
+        },
     }
 }
 

@@ -99,7 +99,9 @@ pub(crate) struct Walk<L> {
 #[derive(Clone, Debug)]
 enum Method {
     /// Everything before `from` has been seen, if the order is what it seems.
-    Ascending { from: Ticks },
+    Ascending {
+        from: Ticks,
+    },
     Windows(Plan),
 }
 
@@ -277,16 +279,7 @@ impl<L: Clone> Walk<L> {
 
     /// What the link of a short answer led to.
     #[expect(clippy::too_many_arguments, reason = "the parts of one answer and of the one before")]
-    fn linked(
-        &mut self,
-        rows: &[Row],
-        link: Option<L>,
-        answer: Vec<Row>,
-        hops: u32,
-        bounds: Bounds,
-        learnt: &mut Learnt,
-        step: &mut Step,
-    ) {
+    fn linked(&mut self, rows: &[Row], link: Option<L>, answer: Vec<Row>, hops: u32, bounds: Bounds, learnt: &mut Learnt, step: &mut Step) {
         const MAX_HOPS: u32 = 3;
         let known = seen(&answer);
         let fresh = rows.iter().any(|row| !known.contains(&(row.key, row.stamp)));
@@ -448,7 +441,15 @@ impl<L: Clone> Walk<L> {
 
     /// A link that leads elsewhere or nowhere, or a `$skip` too far. `false` when it is something else.
     fn refused(&mut self, kind: &ApiErrorKind, learnt: &mut Learnt, step: &mut Step) -> bool {
+        // Whoever names a page of another host is not believed when it says that there is more.
+        learnt.links_useless |= *kind == ApiErrorKind::ForeignNextLink;
         match std::mem::replace(&mut self.aside, Aside::Nothing) {
+            Aside::CheckLink { answer, .. } if learnt.links_useless => {
+                let bounds =
+                    Bounds { top: self.top, longest: learnt.longest, max_skip: self.rules.manner.max_skip, ceiling: self.ceiling() };
+                self.page(answer, None, bounds, learnt, step);
+                true
+            }
             Aside::CheckLink { answer, .. } => {
                 self.more(&answer, self.ceiling(), learnt, step);
                 true
@@ -461,21 +462,6 @@ impl<L: Clone> Walk<L> {
                 None => {
                     self.aside = Aside::Exhaust(exhaust);
                     false
-                }
-            },
-            // The page itself is not given out because of where it leads; a smaller one leads nowhere. When
-            // even the smallest leads elsewhere, a person has to look: nothing is passed over for that.
-            Aside::Nothing if *kind == ApiErrorKind::ForeignNextLink => match &mut self.method {
-                Method::Ascending { .. } => {
-                    self.fall_back(learnt);
-                    true
-                }
-                Method::Windows(plan) => {
-                    let divisible = plan.current().is_some_and(|span| !span.is_tick());
-                    if divisible {
-                        plan.cut(None);
-                    }
-                    divisible
                 }
             },
             other => {

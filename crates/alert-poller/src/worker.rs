@@ -136,6 +136,7 @@ impl<S: AlertSource> Poller<S> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ok(()),
+                _ = beat.tick() => self.beat(),
                 changed = self.tenants.changed() => match changed {
                     Ok(()) => self.adopt(),
                     Err(_) => break gone(&stop, "nobody says any more which tenants to poll"),
@@ -149,7 +150,6 @@ impl<S: AlertSource> Poller<S> {
                     },
                     Err(error) => break Err(format!("a poll ended abnormally: {error}")),
                 },
-                _ = beat.tick() => self.beat(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         };
@@ -227,7 +227,8 @@ impl<S: AlertSource> Poller<S> {
         if self.hindrance().is_some() {
             return None; // A watch or the next beat will wake us.
         }
-        let first = Lane::ALL.into_iter().filter(|lane| self.shared.lanes.has_room(*lane)).filter_map(|lane| self.schedule.first(lane)).min()?;
+        let first =
+            Lane::ALL.into_iter().filter(|lane| self.shared.lanes.has_room(*lane)).filter_map(|lane| self.schedule.first(lane)).min()?;
         Some(first.max(self.last_start + GATHER))
     }
 

@@ -57,7 +57,12 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         for run in 0..options.runs {
             rates.push(first_sync(run as u64).await?);
         }
-        print("first_sync", &mut rates, "alerts/s", "20,000 alerts of 4 tenants, from start of the daemon to the last row, simulator on the same cores");
+        print(
+            "first_sync",
+            &mut rates,
+            "alerts/s",
+            "20,000 alerts of 4 tenants, from start of the daemon to the last row, simulator on the same cores",
+        );
     }
     if wanted("idle_rss") {
         let mut sizes = Vec::new();

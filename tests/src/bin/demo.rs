@@ -73,7 +73,10 @@ async fn demo(options: Options) -> anyhow::Result<bool> {
     .await?;
     world.import_all().await?;
     println!("the daemon runs with a Postgres of its own; look for yourself while it does:");
-    println!("  psql \"host={} user=tocsin dbname=tocsin\" -c 'select * from dash.tenant_health'", world.path("state/postgres/socket").display());
+    println!(
+        "  psql \"host={} user=tocsin dbname=tocsin\" -c 'select * from dash.tenant_health'",
+        world.path("state/postgres/socket").display()
+    );
     println!();
 
     let end = options.seconds.map(|seconds| started + Duration::from_secs(seconds));
@@ -196,7 +199,8 @@ impl View {
 
 /// How fresh the stored alerts were, as the daemon measured it itself.
 async fn print_lag(pool: &PgPool) -> anyhow::Result<()> {
-    let row = sqlx::query("select max(lag_seconds) as worst from dash.feed_health").fetch_one(pool).await.context("cannot ask for the lag")?;
+    let row =
+        sqlx::query("select max(lag_seconds) as worst from dash.feed_health").fetch_one(pool).await.context("cannot ask for the lag")?;
     if let Some(worst) = row.try_get::<Option<f64>, _>("worst")? {
         println!("every customer was read completely at most {worst:.1} s ago");
     }

@@ -12,7 +12,11 @@ use tokio::time::Instant;
 ///
 /// # Errors
 /// When the condition never came, with the last thing seen.
-pub async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> anyhow::Result<T> {
+pub async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> F,
+) -> anyhow::Result<T> {
     let give_up = Instant::now() + limit;
     loop {
         match look().await {

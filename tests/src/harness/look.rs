@@ -65,7 +65,8 @@ impl World {
     /// When the database cannot be asked.
     pub async fn dump(&self) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
         let pool = self.pool().await?;
-        let sql = "select 'tocsin.' || quote_ident(c.relname) from pg_class c where c.relnamespace = 'tocsin'::regnamespace and c.relkind = 'r'";
+        let sql =
+            "select 'tocsin.' || quote_ident(c.relname) from pg_class c where c.relnamespace = 'tocsin'::regnamespace and c.relkind = 'r'";
         let tables: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await?;
         let mut dump = BTreeMap::new();
         for table in tables {

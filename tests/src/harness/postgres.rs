@@ -18,7 +18,10 @@ impl TestDatabase {
     /// # Errors
     /// When there is no server: `./dev test` starts one.
     pub async fn create() -> anyhow::Result<Self> {
-        let url = std::env::vars().find(|(name, _)| name == "DATABASE_URL").map(|(_, value)| value).context("DATABASE_URL is not set; run this through ./dev test")?;
+        let url = std::env::vars()
+            .find(|(name, _)| name == "DATABASE_URL")
+            .map(|(_, value)| value)
+            .context("DATABASE_URL is not set; run this through ./dev test")?;
         let server: PgConnectOptions = url.parse()?;
         let name = format!("story_{}", uuid::Uuid::new_v4().simple());
         let mut connection = server.connect().await?;
@@ -31,7 +34,16 @@ impl TestDatabase {
     /// The URL for the daemon's configuration.
     pub fn url(&self) -> String {
         let host = self.server.get_socket().map_or_else(|| self.server.get_host().to_owned(), |socket| socket.display().to_string());
-        let encoded: String = host.bytes().map(|byte| if byte.is_ascii_alphanumeric() || b".-_".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
+        let encoded: String =
+            host.bytes()
+                .map(|byte| {
+                    if byte.is_ascii_alphanumeric() || b".-_".contains(&byte) {
+                        char::from(byte).to_string()
+                    } else {
+                        format!("%{byte:02X}")
+                    }
+                })
+                .collect();
         format!("postgres://{}@localhost:{}/{}?host={encoded}", self.server.get_username(), self.server.get_port(), self.name)
     }
 
@@ -40,7 +52,10 @@ impl TestDatabase {
     /// # Errors
     /// When the server cannot be asked.
     pub async fn cut_connections(&self) -> anyhow::Result<()> {
-        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()").bind(&self.name).execute(&self.pool).await?;
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()")
+            .bind(&self.name)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -51,7 +66,10 @@ impl TestDatabase {
     pub async fn shut(&self) -> anyhow::Result<()> {
         self.admit(false).await?;
         let mut connection = self.server.connect().await?;
-        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1").bind(&self.name).execute(&mut connection).await?;
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+            .bind(&self.name)
+            .execute(&mut connection)
+            .await?;
         connection.close().await?;
         Ok(())
     }

@@ -174,7 +174,10 @@ impl Daemon {
     /// # Errors
     /// When it takes longer than `limit`.
     pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
-        tokio::time::timeout(limit, self.child.wait()).await.with_context(|| format!("the daemon did not end within {limit:?}:\n{}", self.last_words()))?.map_err(Into::into)
+        tokio::time::timeout(limit, self.child.wait())
+            .await
+            .with_context(|| format!("the daemon did not end within {limit:?}:\n{}", self.last_words()))?
+            .map_err(Into::into)
     }
 
     /// kill -9, and waits until it is gone.
@@ -216,7 +219,10 @@ impl Daemon {
     pub async fn ops_address(&self) -> anyhow::Result<String> {
         eventually("the daemon says where its ops endpoint listens", Duration::from_secs(30), async || {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let line = log.lines().rev().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["ops.address"].as_str().map(str::to_owned));
+            let line = log
+                .lines()
+                .rev()
+                .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["ops.address"].as_str().map(str::to_owned));
             line.ok_or_else(|| self.last_words())
         })
         .await

@@ -68,7 +68,8 @@ impl Tally {
         let mut stored: BTreeSet<Place> = BTreeSet::new();
         let sql = "select directory_id, source, alert_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex') from dash.alert_version";
         for row in sqlx::query(sql).fetch_all(pool).await? {
-            let source = if row.try_get::<&str, _>(1)? == Source::MdeAlerts.name() { Source::MdeAlerts.name() } else { Source::GraphAlerts.name() };
+            let source =
+                if row.try_get::<&str, _>(1)? == Source::MdeAlerts.name() { Source::MdeAlerts.name() } else { Source::GraphAlerts.name() };
             let place = (row.try_get(0)?, source, row.try_get(2)?, row.try_get(3)?);
             tally.versions_stored += 1;
             if !may.contains(&place) {
@@ -90,8 +91,12 @@ impl Tally {
             }
         }
         let sql = "select directory_id, encode(sha256(raw_bytes), 'hex') from dash.quarantine";
-        let quarantined: BTreeSet<(Uuid, String)> =
-            sqlx::query(sql).fetch_all(pool).await?.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
+        let quarantined: BTreeSet<(Uuid, String)> = sqlx::query(sql)
+            .fetch_all(pool)
+            .await?
+            .into_iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, sqlx::Error>>()?;
         tally.poison_lost = nameless.iter().filter(|record| !quarantined.contains(record)).count();
         Ok(tally)
     }

@@ -17,7 +17,7 @@ use super::spans::Span;
 use crate::source::Query;
 
 /// Passes after which a span that keeps changing is given up.
-const MAX_PASSES: u32 = 5;
+const MAX_PASSES: u32 = 8;
 /// Pages in a row without anything new after which links are no longer followed.
 const MAX_IDLE: u32 = 3;
 /// Pages in one pass after which they are not either: no such run of equal stamps is honest.
@@ -41,8 +41,6 @@ pub(crate) struct Exhaust<L> {
     previous: Option<Seen>,
     passes: u32,
     idle: u32,
-    /// Some link has led to something new.
-    links_led_on: bool,
     oversized: bool,
     newest: Option<Ticks>,
     first: Vec<Row>,
@@ -88,7 +86,6 @@ impl<L: Clone> Exhaust<L> {
             previous: None,
             passes: 0,
             idle: 0,
-            links_led_on: false,
             oversized: false,
             newest: None,
             first: Vec::new(),
@@ -198,7 +195,9 @@ impl<L: Clone> Exhaust<L> {
                 Some(Outcome::Continue)
             }
             At::Skip(0) => None,
-            At::Skip(_) if self.span.is_tick() => Some(Outcome::Gap("the source refuses to show more of the alerts that share one last-update stamp")),
+            At::Skip(_) if self.span.is_tick() => {
+                Some(Outcome::Gap("the source refuses to show more of the alerts that share one last-update stamp"))
+            }
             At::Skip(_) => Some(Outcome::More),
         }
     }
@@ -216,11 +215,11 @@ impl<L: Clone> Exhaust<L> {
         if !self.span.is_tick() {
             return Outcome::More;
         }
-        let by_link = matches!(self.at, At::Link(_));
-        self.links_led_on |= by_link && fresh;
         self.idle = if fresh { 0 } else { self.idle + 1 };
-        if self.idle >= MAX_IDLE && (empty || self.links_led_on) {
-            return self.pass_ends(); // They lead nowhere any more; that is an end, not a circle.
+        // Empty pages are an end. Full ones with nothing new are a circle, even if it once led on: an update
+        // may have shifted the page that it leads back to.
+        if self.idle >= MAX_IDLE && empty {
+            return self.pass_ends();
         }
         if self.idle >= MAX_IDLE || self.pages >= MAX_PAGES {
             self.follow_links = false;
@@ -246,7 +245,11 @@ impl<L: Clone> Exhaust<L> {
         }
         if skip > 0 && !fresh {
             // The source pays no heed to $skip. Unless the page is full, nothing speaks for there being more.
-            return if full { Outcome::Gap("more alerts share one last-update stamp than the source shows at once") } else { self.complete() };
+            return if full {
+                Outcome::Gap("more alerts share one last-update stamp than the source shows at once")
+            } else {
+                self.complete()
+            };
         }
         let reach = skip.saturating_add(len);
         self.at = At::Skip(if reach <= bounds.max_skip || skip >= bounds.max_skip { reach } else { bounds.max_skip });

@@ -46,7 +46,7 @@ pub(super) enum Links {
     Circle,
     /// They are there, and dead when followed.
     Expired,
-    /// A page that has more is not given out, since its link leads elsewhere.
+    /// There is always one, and it leads to another host.
     Foreign,
 }
 
@@ -60,6 +60,10 @@ pub(super) struct Model {
     pub(super) heeds_skip: bool,
     /// Before the question of this number, this row is updated to a stamp after `NOW`.
     pub(super) updates: BTreeMap<usize, usize>,
+    /// How updated rows stood before.
+    pub(super) past: Vec<ModelRow>,
+    /// A page that has a link may be of any length.
+    pub(super) ragged: bool,
     /// Records with these ids are too large for any page.
     pub(super) giants: BTreeSet<u32>,
     pub(super) max_skip: u32,
@@ -78,6 +82,8 @@ impl Model {
             clamp: 1000,
             heeds_skip: true,
             updates: BTreeMap::new(),
+            past: Vec::new(),
+            ragged: false,
             giants: BTreeSet::new(),
             max_skip: 500,
             asked: 0,
@@ -89,10 +95,12 @@ impl Model {
         if let Some(row) = self.updates.remove(&self.asked)
             && let Some(row) = self.rows.get_mut(row)
         {
+            self.past.push(*row);
             row.stamp = NOW.plus(Duration::from_secs(u64::try_from(self.asked).unwrap_or(0)));
         }
         let (window, place) = match query {
             Query::Next(_) if self.links == Links::Expired => return Err(ApiErrorKind::SkipExpired),
+            Query::Next(_) if self.links == Links::Foreign => return Err(ApiErrorKind::ForeignNextLink),
             Query::Next((window, place)) => (*window, *place),
             Query::Window(window) if window.ordered && self.answers == Answers::RefusingOrder => return Err(ApiErrorKind::OrderRefused),
             Query::Window(window) if window.skip > self.max_skip => return Err(ApiErrorKind::Refused),
@@ -101,14 +109,22 @@ impl Model {
                 (*window, usize::try_from(skip).unwrap_or(0))
             }
         };
-        let mut rows: Vec<_> =
-            self.rows.iter().copied().filter(|row| row.stamp >= window.from && window.before.is_none_or(|before| row.stamp < before)).collect();
+        let mut rows: Vec<_> = self
+            .rows
+            .iter()
+            .copied()
+            .filter(|row| row.stamp >= window.from && window.before.is_none_or(|before| row.stamp < before))
+            .collect();
         match self.answers {
             Answers::AsAsked if window.ordered => rows.sort_by_key(|row| (row.stamp, row.id)),
             Answers::Scrambled => rows.sort_by_key(|row| ContentHash::of(&row.id.to_be_bytes()).0),
             _ => rows.sort_by_key(|row| (std::cmp::Reverse(row.stamp), row.id)),
         }
-        let size = self.clamp.min(usize::try_from(window.top).unwrap_or(usize::MAX));
+        let mut size = self.clamp.min(usize::try_from(window.top).unwrap_or(usize::MAX));
+        if self.ragged {
+            let dice = ContentHash::of(format!("{window:?} {place}").as_bytes()).0[0];
+            size = 1 + usize::from(dice) % size;
+        }
         let page: Vec<_> = rows.iter().copied().skip(place).take(size).collect();
         if page.iter().any(|row| self.giants.contains(&row.id)) {
             return Err(ApiErrorKind::TooLarge);
@@ -117,9 +133,8 @@ impl Model {
         let more = end < rows.len();
         let next = match self.links {
             Links::None => None,
-            Links::Foreign if more => return Err(ApiErrorKind::ForeignNextLink),
-            Links::Honest | Links::Expired | Links::Foreign => more.then_some((window, end)),
-            Links::Always => Some((window, end)),
+            Links::Honest | Links::Expired => more.then_some((window, end)),
+            Links::Always | Links::Foreign => Some((window, end)),
             Links::Circle => Some((window, place)),
         };
         Ok((page, next))
@@ -128,7 +143,7 @@ impl Model {
 
 pub(super) fn record(row: ModelRow) -> Record {
     let raw = Bytes::from(format!("{} {}", row.id, row.stamp));
-    if row.unreadable && row.id % 2 == 0 {
+    if row.unreadable && row.id.is_multiple_of(2) {
         return Record::Poison(Poison::new("a test", raw));
     }
     Record::Alert(AlertRecord {

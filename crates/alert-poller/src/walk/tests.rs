@@ -78,7 +78,8 @@ fn a_month_of_a_quiet_tenant_is_a_handful_of_questions_by_windows() {
 #[test]
 fn a_silent_clamp_loses_nothing() {
     // Asked for 1000, the source gives 50 and says nothing.
-    for (answers, bound) in [(Answers::AsAsked, 60), (Answers::NewestFirst, 220), (Answers::Scrambled, 220), (Answers::RefusingOrder, 220)] {
+    for (answers, bound) in [(Answers::AsAsked, 60), (Answers::NewestFirst, 220), (Answers::Scrambled, 220), (Answers::RefusingOrder, 220)]
+    {
         let mut model = Model { answers, clamp: 50, ..Model::honest(every(2_000, SECOND * 300)) };
         let mut store = Store::default();
         let asked = read(&mut store, &mut model, &mut Learnt::default());
@@ -215,8 +216,8 @@ fn any_model() -> impl Strategy<Value = (Model, u32)> {
     });
     let oddities = (proptest::collection::vec(0_usize..80, 0..4), 0_usize..3);
     let updates = proptest::collection::btree_map(1_usize..60, 0_usize..80, 0..6);
-    (answers, links, stamps, oddities, updates, (1_usize..30, 1_u32..40, 1_u32..60, prop::bool::weighted(0.9))).prop_map(
-        |(answers, links, stamps, (unreadable, absurd), updates, (clamp, page_size, max_skip, heeds_skip))| {
+    (answers, links, stamps, oddities, updates, (1_usize..30, 1_u32..40, 1_u32..60, prop::bool::weighted(0.9), any::<bool>())).prop_map(
+        |(answers, links, stamps, (unreadable, absurd), updates, (clamp, page_size, max_skip, heeds_skip, ragged))| {
             let mut all = rows(stamps);
             for index in unreadable {
                 if let Some(row) = all.get_mut(index) {
@@ -227,9 +228,25 @@ fn any_model() -> impl Strategy<Value = (Model, u32)> {
             // Who pays no heed to $skip, gives no useful links and clamps in silence cannot be seen through.
             let hopeless = !heeds_skip && !matches!(links, Links::Honest | Links::Always);
             let clamp = if hopeless { 1000 } else { clamp };
-            (Model { answers, links, clamp, heeds_skip, updates, max_skip, ..Model::honest(all) }, page_size)
+            let ragged = ragged && matches!(links, Links::Honest | Links::Always);
+            (Model { answers, links, clamp, heeds_skip, ragged, updates, max_skip, ..Model::honest(all) }, page_size)
         },
     )
+}
+
+/// Found by the property below: an update shifts the page that a circular link leads back to, which looks as
+/// if the link had led on.
+#[test]
+fn a_circle_that_once_led_on_is_still_a_circle() {
+    let stamp = Ticks(NOW.0 - 25_000_000_000_000);
+    let mut stamps = vec![stamp; 28];
+    stamps[9] = stamp.next();
+    let mut model =
+        Model { links: Links::Circle, heeds_skip: false, max_skip: 1, updates: [(15, 0)].into(), ..Model::honest(rows(stamps)) };
+    let (mut store, mut learnt) = (Store::default(), Learnt::default());
+    let ended = store.walk(&mut model, rules(1, 1, false), &mut learnt, PLENTY);
+    assert_eq!(ended, Ended::Done);
+    assert!(store.gaps.contains(&stamp), "what cannot be read is said: {:?}", store.gaps);
 }
 
 proptest! {
@@ -246,18 +263,13 @@ proptest! {
                 model.updates.clear();
             }
             let ended = store.walk(&mut model, rules, &mut learnt, PLENTY);
-            if ended == Ended::GaveUp {
-                // Ties beyond a page behind links to elsewhere: a person has to look, and nothing was passed over.
-                prop_assert_eq!(model.links, Links::Foreign);
-                return Ok(());
-            }
             prop_assert_eq!(ended, Ended::Done);
         }
         prop_assert!(model.asked < 100 * (model.rows.len() + 10), "asked {}", model.asked);
         prop_assert_eq!(store.missing(&model), Vec::<ModelRow>::new());
         // A gap is never told without a run of ties longer than what can be asked for.
         for gap in &store.gaps {
-            let tied = before.iter().chain(&model.rows).filter(|row| row.stamp == *gap).count();
+            let tied = before.iter().chain(&model.rows).chain(&model.past).filter(|row| row.stamp == *gap).count();
             let reach = if model.heeds_skip { usize::try_from(model.max_skip).unwrap_or(0) } else { 0 };
             prop_assert!(tied >= reach.max(model.clamp.min(usize::try_from(page_size).unwrap_or(0))), "{} tied at {}", tied, gap);
         }
@@ -278,9 +290,6 @@ proptest! {
     /// Killed anywhere, any number of times: what is committed is enough to go on from.
     #[test]
     fn forgetting_everything_but_what_is_committed_loses_nothing((mut model, page_size) in any_model(), lives in proptest::collection::vec(1_usize..60, 0..6)) {
-        if model.links == Links::Foreign {
-            model.links = Links::Expired;
-        }
         model.updates.clear();
         let rules = rules(page_size, model.max_skip, true);
         let mut store = Store::default();

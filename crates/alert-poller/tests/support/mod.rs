@@ -1,7 +1,7 @@
 //! A world for the poller without a network or a database: a source, a token source and a store in memory, all on
 //! tokio's paused clock. The store refuses to take a cursor that has passed an alert it does not have (I1).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,17 +14,18 @@ use domain::health::StageStatus;
 use domain::ports::{AccessTokens, Cursors, NoToken, StoreUnavailable};
 use domain::token::Bearer;
 use domain::{
-    AccessToken, AlertFacts, AlertId, AlertRecord, AppName, Audience, Clock, CloudName, Committed, ContentHash, Epoch, FeedProgress, FeedState,
-    HeldTenant, Record, Refusal, Report, SeededChance, SinkMessage, Source, TenantId, TenantSet, TenantState, Ticks, Trouble, Verdict,
+    AccessToken, AlertFacts, AlertId, AlertRecord, AppName, Audience, Clock, CloudName, Committed, ContentHash, Epoch, FeedProgress,
+    FeedState, HeldTenant, Record, Refusal, Report, SeededChance, SinkMessage, Source, TenantId, TenantSet, TenantState, Ticks, Trouble,
+    Verdict,
 };
-use microsoft::{ApiErrorKind, WindowQuery};
+use microsoft::ApiErrorKind;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-pub const SECOND: Duration = Duration::from_secs(1);
-pub const EPOCH: Ticks = Ticks(17_500_000_000_000_000);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const EPOCH: Ticks = Ticks(17_500_000_000_000_000);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -32,7 +33,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Wall-clock time that goes with tokio's.
 #[derive(Clone, Copy)]
-pub struct WorldClock(Instant);
+pub(crate) struct WorldClock(Instant);
 
 impl Clock for WorldClock {
     fn now(&self) -> Ticks {
@@ -40,13 +41,13 @@ impl Clock for WorldClock {
     }
 }
 
-pub fn tenant(number: u32) -> TenantId {
+pub(crate) fn tenant(number: u32) -> TenantId {
     TenantId(uuid::Uuid::from_u128(u128::from(number) + 1))
 }
 
 /// What a tenant's source does when asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Mood {
+pub(crate) enum Mood {
     #[default]
     Answers,
     /// Never answers.
@@ -63,27 +64,26 @@ pub enum Mood {
 
 /// A tenant at the source.
 #[derive(Clone, Debug, Default)]
-pub struct Shop {
-    pub mood: Mood,
-    pub alerts: Vec<(String, Ticks)>,
-    pub newest_first: bool,
-    pub delay: Duration,
+pub(crate) struct Shop {
+    pub(crate) mood: Mood,
+    pub(crate) alerts: Vec<(String, Ticks)>,
+    pub(crate) newest_first: bool,
+    pub(crate) delay: Duration,
 }
 
 /// A call that was made.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
-    pub tenant: TenantId,
-    pub at: Instant,
-    pub window: WindowQuery,
+pub(crate) struct Call {
+    pub(crate) tenant: TenantId,
+    pub(crate) at: Instant,
 }
 
 /// The source.
 #[derive(Default)]
-pub struct Cloud {
-    pub shops: Mutex<HashMap<TenantId, Shop>>,
-    pub calls: Mutex<Vec<Call>>,
-    pub in_flight: AtomicUsize,
+pub(crate) struct Cloud {
+    pub(crate) shops: Mutex<HashMap<TenantId, Shop>>,
+    pub(crate) calls: Mutex<Vec<Call>>,
+    pub(crate) in_flight: AtomicUsize,
 }
 
 struct InFlight<'a>(&'a AtomicUsize);
@@ -95,26 +95,26 @@ impl Drop for InFlight<'_> {
 }
 
 impl Cloud {
-    pub fn with<T>(&self, number: u32, change: impl FnOnce(&mut Shop) -> T) -> T {
+    pub(crate) fn with<T>(&self, number: u32, change: impl FnOnce(&mut Shop) -> T) -> T {
         change(lock(&self.shops).entry(tenant(number)).or_default())
     }
 
-    pub fn publish(&self, number: u32, id: impl Into<String>, stamp: Ticks) {
+    pub(crate) fn publish(&self, number: u32, id: impl Into<String>, stamp: Ticks) {
         self.with(number, |shop| shop.alerts.push((id.into(), stamp)));
     }
 
     /// So many alerts, the last one now, one every `apart`.
-    pub fn history(&self, number: u32, count: u32, apart: Duration) {
+    pub(crate) fn history(&self, number: u32, count: u32, apart: Duration) {
         for index in 0..count {
             self.publish(number, format!("{number}-{index}"), EPOCH.minus(apart * (count - index)));
         }
     }
 
-    pub fn calls_of(&self, number: u32) -> Vec<Call> {
+    pub(crate) fn calls_of(&self, number: u32) -> Vec<Call> {
         lock(&self.calls).iter().filter(|call| call.tenant == tenant(number)).copied().collect()
     }
 
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         lock(&self.calls).len()
     }
 }
@@ -126,9 +126,9 @@ fn error(kind: ApiErrorKind, verdict: Verdict) -> FetchError {
 
 /// The source as the poller gets it.
 #[derive(Clone)]
-pub struct Front {
-    pub cloud: Arc<Cloud>,
-    pub clock: WorldClock,
+pub(crate) struct Front {
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) clock: WorldClock,
 }
 
 impl AlertSource for Front {
@@ -144,7 +144,7 @@ impl AlertSource for Front {
 
     async fn fetch(&self, tenant: &HeldTenant, _: Source, token: &AccessToken, query: &Query<()>) -> Result<Page<()>, FetchError> {
         let Query::Window(window) = query else { return Err(error(ApiErrorKind::SkipExpired, Verdict::Retry)) };
-        lock(&self.cloud.calls).push(Call { tenant: tenant.id, at: Instant::now(), window: *window });
+        lock(&self.cloud.calls).push(Call { tenant: tenant.id, at: Instant::now() });
         self.cloud.in_flight.fetch_add(1, Ordering::SeqCst);
         let _in_flight = InFlight(&self.cloud.in_flight);
         let shop = lock(&self.cloud.shops).get(&tenant.id).cloned().unwrap_or_default();
@@ -198,13 +198,12 @@ fn record(id: &str, stamp: Ticks) -> Record {
 }
 
 /// Gives out numbered tokens.
-pub struct Tokens {
-    pub clock: WorldClock,
-    pub current: AtomicUsize,
-    pub asked: AtomicUsize,
-    pub refused: AtomicUsize,
+pub(crate) struct Tokens {
+    pub(crate) current: AtomicUsize,
+    pub(crate) asked: AtomicUsize,
+    pub(crate) refused: AtomicUsize,
     /// While set, there is no token until then.
-    pub none_until: Mutex<Option<Ticks>>,
+    pub(crate) none_until: Mutex<Option<Ticks>>,
 }
 
 #[async_trait]
@@ -229,17 +228,17 @@ impl AccessTokens for Tokens {
 }
 
 /// What is stored. It outlives pollers.
-pub struct Store {
+pub(crate) struct Store {
     cloud: Arc<Cloud>,
-    pub feeds: Mutex<HashMap<(TenantId, Source), FeedState>>,
-    pub records: Mutex<BTreeSet<(TenantId, String, Ticks)>>,
-    pub batches: Mutex<Vec<(TenantId, Epoch, usize, bool)>>,
-    pub progress: Mutex<Vec<(Instant, FeedProgress)>>,
-    pub read: AtomicUsize,
+    pub(crate) feeds: Mutex<HashMap<(TenantId, Source), FeedState>>,
+    pub(crate) records: Mutex<HashMap<TenantId, HashSet<(String, Ticks)>>>,
+    pub(crate) batches: Mutex<Vec<(TenantId, Epoch, usize, bool)>>,
+    pub(crate) progress: Mutex<Vec<(Instant, FeedProgress)>>,
+    pub(crate) read: AtomicUsize,
     /// Batches are taken and not answered.
-    pub stalled: Mutex<bool>,
+    pub(crate) stalled: Mutex<bool>,
     /// Batches under another epoch are refused.
-    pub epochs: Mutex<HashMap<TenantId, Epoch>>,
+    pub(crate) epochs: Mutex<HashMap<TenantId, Epoch>>,
 }
 
 #[async_trait]
@@ -273,7 +272,7 @@ impl Store {
         for record in &batch.records {
             let Record::Alert(alert) = record else { continue };
             let stamp = alert.last_update.expect("all stamps of this world are readable");
-            if lock(&self.records).insert((tenant, alert.id.as_str().to_owned(), stamp)) {
+            if lock(&self.records).entry(tenant).or_default().insert((alert.id.as_str().to_owned(), stamp)) {
                 committed.new += 1;
             } else {
                 committed.duplicate += 1;
@@ -290,50 +289,47 @@ impl Store {
     }
 
     fn missing_before(&self, tenant: TenantId, watermark: Ticks) -> Vec<String> {
-        let shops = lock(&self.cloud.shops);
-        let records = lock(&self.records);
-        let alerts = shops.get(&tenant).map(|shop| shop.alerts.clone()).unwrap_or_default();
-        alerts
-            .into_iter()
-            .filter(|(id, stamp)| *stamp < watermark && !records.contains(&(tenant, id.clone(), *stamp)))
-            .map(|(id, _)| id)
-            .collect()
+        let (shops, records) = (lock(&self.cloud.shops), lock(&self.records));
+        let (alerts, stored) = (shops.get(&tenant).map(|shop| &shop.alerts), records.get(&tenant));
+        let is_stored = |alert: &(String, Ticks)| stored.is_some_and(|stored| stored.contains(alert));
+        let missing = alerts.into_iter().flatten().filter(|alert| alert.1 < watermark && !is_stored(alert));
+        missing.map(|(id, _)| id.clone()).collect()
     }
 
     /// Ids at the source that are not stored.
-    pub fn missing(&self, number: u32) -> Vec<String> {
+    pub(crate) fn missing(&self, number: u32) -> Vec<String> {
         self.missing_before(tenant(number), Ticks(i64::MAX))
     }
 
-    pub fn progress_of(&self, number: u32) -> Vec<(Instant, FeedProgress)> {
+    pub(crate) fn progress_of(&self, number: u32) -> Vec<(Instant, FeedProgress)> {
         lock(&self.progress).iter().filter(|(_, progress)| progress.fence.tenant == tenant(number)).cloned().collect()
     }
 
-    pub fn batches_of(&self, number: u32) -> Vec<(TenantId, Epoch, usize, bool)> {
+    pub(crate) fn batches_of(&self, number: u32) -> Vec<(TenantId, Epoch, usize, bool)> {
         lock(&self.batches).iter().filter(|batch| batch.0 == tenant(number)).copied().collect()
     }
 }
 
 /// A running poller and everything around it.
-pub struct World {
-    pub cloud: Arc<Cloud>,
-    pub store: Arc<Store>,
-    pub tokens: Arc<Tokens>,
-    pub reports: Arc<Mutex<Vec<Report>>>,
-    pub clock: WorldClock,
-    pub config: Config,
+pub(crate) struct World {
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) reports: Arc<Mutex<Vec<Report>>>,
+    pub(crate) clock: WorldClock,
+    pub(crate) config: Config,
     held: BTreeMap<TenantId, Arc<HeldTenant>>,
     trusted_for: Duration,
     tenants: watch::Sender<Arc<TenantSet>>,
     sink_status: watch::Sender<StageStatus>,
-    pub status: watch::Receiver<StageStatus>,
+    pub(crate) status: watch::Receiver<StageStatus>,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), String>>>,
 }
 
 impl World {
     /// Nobody is held yet; the poller runs.
-    pub fn start(config: Config) -> Self {
+    pub(crate) fn start(config: Config) -> Self {
         let clock = WorldClock(Instant::now());
         let cloud = Arc::new(Cloud::default());
         let store = Arc::new(Store {
@@ -347,7 +343,6 @@ impl World {
             epochs: Mutex::default(),
         });
         let tokens = Arc::new(Tokens {
-            clock,
             current: AtomicUsize::new(1),
             asked: AtomicUsize::default(),
             refused: AtomicUsize::default(),
@@ -407,7 +402,7 @@ impl World {
     }
 
     /// Holds these tenants as well, each with one source.
-    pub fn hold(&mut self, numbers: impl IntoIterator<Item = u32>) {
+    pub(crate) fn hold(&mut self, numbers: impl IntoIterator<Item = u32>) {
         for number in numbers {
             let held = HeldTenant {
                 id: tenant(number),
@@ -426,7 +421,7 @@ impl World {
     }
 
     /// Changes a held tenant.
-    pub fn change(&mut self, number: u32, change: impl FnOnce(&mut HeldTenant)) {
+    pub(crate) fn change(&mut self, number: u32, change: impl FnOnce(&mut HeldTenant)) {
         if let Some(held) = self.held.get_mut(&tenant(number)) {
             change(Arc::make_mut(held));
         }
@@ -434,13 +429,13 @@ impl World {
     }
 
     /// Another replica holds the tenant now.
-    pub fn let_go(&mut self, number: u32) {
+    pub(crate) fn let_go(&mut self, number: u32) {
         self.held.remove(&tenant(number));
         self.announce();
     }
 
     /// How long the leases are to be believed from now on.
-    pub fn trust_for(&mut self, span: Duration) {
+    pub(crate) fn trust_for(&mut self, span: Duration) {
         self.trusted_for = span;
         self.announce();
     }
@@ -451,17 +446,17 @@ impl World {
     }
 
     /// The sink says that the database is away, or that it is back.
-    pub fn database_is_away(&self, away: bool) {
+    pub(crate) fn database_is_away(&self, away: bool) {
         let now = self.clock.now();
         self.sink_status.send_replace(if away { StageStatus::faulty(now, "no database") } else { StageStatus::well(now) });
     }
 
-    pub fn reports(&self) -> Vec<Report> {
+    pub(crate) fn reports(&self) -> Vec<Report> {
         lock(&self.reports).clone()
     }
 
     /// Ends the poller and says how long that took.
-    pub async fn stop(&mut self) -> Duration {
+    pub(crate) async fn stop(&mut self) -> Duration {
         let before = Instant::now();
         self.stop.cancel();
         if let Some(running) = self.running.take() {
@@ -471,19 +466,19 @@ impl World {
     }
 
     /// A new process on the same database.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.stop().await;
         self.launch();
     }
 
     /// Whether the poller still runs.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.is_finished())
     }
 }
 
 /// Waits on the paused clock until the condition holds, and says how long it took.
-pub async fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+pub(crate) async fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
     let before = Instant::now();
     while !condition() {
         assert!(before.elapsed() < limit, "not within {limit:?}: {what}");
@@ -493,11 +488,11 @@ pub async fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> b
 }
 
 /// Lets time go by.
-pub async fn pass(span: Duration) {
+pub(crate) async fn pass(span: Duration) {
     sleep(span).await;
 }
 
 /// Locks for tests.
-pub fn set<T>(mutex: &Mutex<T>, value: T) {
+pub(crate) fn set<T>(mutex: &Mutex<T>, value: T) {
     *lock(mutex) = value;
 }
