@@ -97,7 +97,7 @@ select
     f.last_attempt_at,
     f.last_error,
     tocsin.ticks_to_timestamptz(f.watermark_ticks) as watermark,
-    extract(epoch from now() - tocsin.ticks_to_timestamptz(greatest(f.caught_up_ticks, f.watermark_ticks)))::double precision as lag_seconds,
+    greatest(0, extract(epoch from now() - tocsin.ticks_to_timestamptz(greatest(f.caught_up_ticks, f.watermark_ticks))))::double precision as lag_seconds,
     case when f.throttled_until > now() then f.throttled_until end as throttled_until,
     f.quarantined
 from tocsin.feed f;

@@ -249,30 +249,6 @@ async fn a_source_that_shuffles_its_pages_from_the_start_or_later_on_loses_nothi
 }
 
 #[tokio::test]
-async fn a_source_that_begins_to_cut_its_pages_later_on_loses_nothing() -> anyhow::Result<()> {
-    let mut wrongs = Vec::new();
-    for order_by in ORDERS {
-        for next_link in [NextLink::Absent, NextLink::SkipToken] {
-            let world = world(source(order_by, next_link), 200).await?;
-            publish(&world, "a", 500, 3600, &[])?;
-            let mut daemon = world.serve()?;
-            world.settled(SOON).await?;
-            // Long answers have been seen, and from now on none is.
-            world.cloud.script(Rule::new(Effect::Clamp { top: 30 }).endpoint(Endpoint::Graph));
-            publish(&world, "b", 150, 1, &[])?;
-            if let Err(error) = world.settled(Duration::from_secs(20)).await {
-                let gaps = world.count("select from dash.gap").await?;
-                wrongs.push(format!("{order_by:?}, {next_link:?}: {gaps} gaps named; {error}"));
-            }
-            daemon.terminate().await?;
-            world.end().await?;
-        }
-    }
-    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_link_that_leads_back_to_its_own_page_is_no_trap() -> anyhow::Result<()> {
     for order_by in ORDERS {
         let told = format!("{order_by:?}");

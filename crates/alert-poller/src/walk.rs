@@ -10,7 +10,7 @@
 //!   switches the feed to windows for good and this walk back to its start. Until enough rising stamps have been
 //!   seen, pages are delivered but the cursor stays; a walk that ends in that state is done again by windows.
 //! * **Windows** ([`spans`]) need no order at all: frozen stretches of time, cut until they come back whole.
-//! * **Complete needs a reason** ([`judge`]), since a source may cut an answer without a word.
+//! * **Complete needs a reason** ([`judge()`]), since a source may cut an answer without a word.
 //! * **What cannot be cut further** is read to its end by links or `$skip` ([`exhaust`]); what stays out of
 //!   reach becomes a gap, never a silence.
 //! * **The cursor** moves only over what has been seen from the start of the walk on, to the stamp of a record,
@@ -56,6 +56,15 @@ pub(crate) struct Rules {
     pub(crate) first_sync: Duration,
 }
 
+impl Rules {
+    /// How long a long answer proves that shorter ones are whole. Well within the overlap, so that what was
+    /// cut off until then is read again from before it.
+    fn proof_lasts(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(2 * 60);
+        (self.overlap / 4).min(LONGEST)
+    }
+}
+
 /// What an answer comes to, besides its records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -88,6 +97,8 @@ pub(crate) struct Walk<L> {
     top: u32,
     /// Pages larger than this were refused as too large.
     top_bound: u32,
+    /// Records on the longest answer of this walk.
+    longest: usize,
     /// Some answer could not be told from one that was cut.
     doubted: bool,
     /// Gaps found without an answer to send them with.
@@ -114,6 +125,8 @@ enum Aside<L> {
         link: L,
         answer: Vec<Row>,
         hops: u32,
+        /// Some hop led to an empty page.
+        dead_end: bool,
     },
     Exhaust(Exhaust<L>),
     /// All is read; one answer longer than any before is asked for, so that the next walk need not doubt.
@@ -136,6 +149,7 @@ impl<L: Clone> Walk<L> {
             watermark: state.watermark,
             top: if learnt.longest == 0 { full.min(FIRST_QUESTION) } else { full },
             top_bound: full,
+            longest: 0,
             doubted: false,
             gaps: Vec::new(),
             method: if ascending { Method::Ascending { from: start } } else { Method::Windows(Plan::new(start, now.next())) },
@@ -176,15 +190,20 @@ impl<L: Clone> Walk<L> {
     ) -> Step {
         let rows = rows(records);
         let ceiling = *self.ceiling.get_or_insert_with(|| cursor::ceiling(server_date, our_clock));
-        let bounds = Bounds { top: self.top, longest: learnt.longest, max_skip: self.rules.manner.max_skip, ceiling };
-        learnt.longest = learnt.longest.max(rows.len());
+        learnt.forget_if_old(our_clock, self.rules.proof_lasts());
+        let bounds = Bounds { top: self.top, longest: self.proven(learnt), max_skip: self.rules.manner.max_skip, ceiling };
+        learnt.note_length(rows.len(), our_clock);
+        self.longest = self.longest.max(rows.len());
         self.top = self.top.saturating_mul(GROWTH).min(self.top_bound);
         let link = link.filter(|_| !learnt.links_useless);
 
         let mut step = Step { gaps: std::mem::take(&mut self.gaps), ..Step::default() };
         match std::mem::replace(&mut self.aside, Aside::Nothing) {
             Aside::Nothing => self.page(rows, link, bounds, learnt, &mut step),
-            Aside::CheckLink { answer, hops, .. } => self.linked(&rows, link, answer, hops, bounds, learnt, &mut step),
+            Aside::CheckLink { answer, hops, dead_end, .. } => {
+                let dead_end = dead_end || rows.is_empty();
+                self.linked(&rows, link, answer, (hops + 1, dead_end), bounds, learnt, &mut step);
+            }
             Aside::Exhaust(mut exhaust) => {
                 let outcome = exhaust.answer(&rows, link, bounds);
                 self.exhausting(exhaust, outcome, learnt, &mut step);
@@ -237,6 +256,17 @@ impl<L: Clone> Walk<L> {
         self.top = (self.top / 2).max(FLOOR).min(self.top_bound);
     }
 
+    /// An answer shorter than this is whole, if nothing else speaks against it.
+    ///
+    /// In ascending order a cut answer still leaves the cursor before what it hides, so an answer of an earlier
+    /// walk may prove it. By windows the cursor passes over the whole window: there only this walk counts.
+    fn proven(&self, learnt: &Learnt) -> usize {
+        match self.method {
+            Method::Ascending { .. } => learnt.longest,
+            Method::Windows(_) => self.longest,
+        }
+    }
+
     fn span(&self) -> Span {
         match &self.method {
             Method::Ascending { from } => Span::open(*from),
@@ -266,28 +296,38 @@ impl<L: Clone> Walk<L> {
         let span = self.span();
         match (judgement, link) {
             (Judgement::Complete, _) => self.span_read(newest(&rows, span, bounds.ceiling), rows.len(), learnt, step),
-            (Judgement::CheckLink, Some(link)) => self.aside = Aside::CheckLink { link, answer: rows, hops: 0 },
+            (Judgement::CheckLink, Some(link)) => self.aside = Aside::CheckLink { link, answer: rows, hops: 0, dead_end: false },
             (Judgement::CheckAfter, _) => self.check_after(span, rows, bounds.ceiling),
             (Judgement::CheckLink | Judgement::More, _) => self.more(&rows, bounds.ceiling, learnt, step),
         }
     }
 
     fn check_after(&mut self, span: Span, rows: Vec<Row>, ceiling: Ticks) {
-        self.doubted = true;
+        // A longer answer would spare an ascending walk the next doubt; by windows it would prove nothing.
+        self.doubted |= matches!(self.method, Method::Ascending { .. });
         self.aside = Aside::Exhaust(Exhaust::after(span, rows, ceiling));
     }
 
     /// What the link of a short answer led to.
     #[expect(clippy::too_many_arguments, reason = "the parts of one answer and of the one before")]
-    fn linked(&mut self, rows: &[Row], link: Option<L>, answer: Vec<Row>, hops: u32, bounds: Bounds, learnt: &mut Learnt, step: &mut Step) {
+    fn linked(
+        &mut self,
+        rows: &[Row],
+        link: Option<L>,
+        answer: Vec<Row>,
+        (hops, dead_end): (u32, bool),
+        bounds: Bounds,
+        learnt: &mut Learnt,
+        step: &mut Step,
+    ) {
         const MAX_HOPS: u32 = 3;
         let known = seen(&answer);
         let fresh = rows.iter().any(|row| !known.contains(&(row.key, row.stamp)));
         match link {
             _ if fresh => self.more(&answer, bounds.ceiling, learnt, step),
-            Some(link) if hops + 1 < MAX_HOPS => self.aside = Aside::CheckLink { link, answer, hops: hops + 1 },
-            Some(_) if !rows.is_empty() => {
-                // Round in circles: such links mean nothing.
+            Some(link) if hops < MAX_HOPS => self.aside = Aside::CheckLink { link, answer, hops, dead_end },
+            Some(_) if !dead_end => {
+                // Round in circles: such links mean nothing. (An empty page on the way would be an end.)
                 learnt.links_useless = true;
                 self.page(answer, None, bounds, learnt, step);
             }
@@ -446,7 +486,7 @@ impl<L: Clone> Walk<L> {
         match std::mem::replace(&mut self.aside, Aside::Nothing) {
             Aside::CheckLink { answer, .. } if learnt.links_useless => {
                 let bounds =
-                    Bounds { top: self.top, longest: learnt.longest, max_skip: self.rules.manner.max_skip, ceiling: self.ceiling() };
+                    Bounds { top: self.top, longest: self.proven(learnt), max_skip: self.rules.manner.max_skip, ceiling: self.ceiling() };
                 self.page(answer, None, bounds, learnt, step);
                 true
             }

@@ -36,7 +36,7 @@ const SPREAD_MOST: Duration = Duration::from_secs(2);
 /// The first delay after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The delay after failures grows to this, or to the interval if that is longer.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// A source that this version does not read is mentioned this often.
 const UNSUPPORTED: Duration = Duration::from_secs(3600);
 /// Polls in flight get this long to notice that they are cancelled.

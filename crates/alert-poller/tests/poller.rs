@@ -38,7 +38,8 @@ async fn an_idle_feed_is_asked_once_every_interval() {
     let before = world.cloud.calls();
     pass(SECOND * 1000).await;
     let asked = world.cloud.calls() - before;
-    assert!((85..=115).contains(&asked), "{asked} calls in a hundred intervals");
+    // One a poll, and three every other minute while an alert lies in the overlap: whether pages still come whole.
+    assert!((85..=115 + 24).contains(&asked), "{asked} calls in a hundred intervals");
     let said = world.reports().len();
     assert_eq!(said, 1, "that it works is said once");
     assert!(world.store.batches_of(1).last().is_some_and(|batch| batch.3), "what comes now is news");
@@ -307,10 +308,10 @@ async fn failures_are_reported_spaced_out_and_ended_by_the_first_success() {
     world.hold([1]);
     pass(SECOND * 3600).await;
     let calls = world.cloud.calls();
-    assert!((12..60).contains(&calls), "{calls} calls in an hour");
+    assert!((60..100).contains(&calls), "{calls} calls in an hour");
     assert!(world.reports().len() == calls && world.reports().iter().all(|report| matches!(report, Report::Trouble { .. })));
     world.cloud.with(1, |shop| shop.mood = Mood::Answers);
-    until("it is read", SECOND * 310, || world.store.missing(1).is_empty()).await;
+    until("it is read", SECOND * 61, || world.store.missing(1).is_empty()).await;
     until("it works", SECOND, || matches!(world.reports().last(), Some(Report::Working { .. }))).await;
 }
 

@@ -65,7 +65,7 @@ pub(crate) enum Db {
 /// `tocsin key …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
-    /// Make the key ring file named by [vault] key_file; an existing one is never overwritten.
+    /// Make the key ring file named by `vault.key_file`; an existing one is never overwritten.
     Init,
     /// List the keys of the ring and how many tenants are sealed under each.
     Status,
@@ -89,10 +89,10 @@ pub(crate) enum Tenant {
         /// The directory id (GUID) of its Entra tenant.
         #[arg(long, value_name = "GUID")]
         tenant: String,
-        /// A key of [clouds].
+        /// A key of the section `clouds`.
         #[arg(long, default_value = "global")]
         cloud: String,
-        /// A key of [apps].
+        /// A key of the section `apps`.
         #[arg(long, default_value = "main")]
         app: String,
         /// What to read; may be repeated.

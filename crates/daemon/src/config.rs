@@ -79,8 +79,7 @@ pub(crate) struct LogConfig {
 }
 
 /// Form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// For people.
     Pretty,
@@ -155,6 +154,7 @@ impl Config {
             .listen
             .parse()
             .map_err(|_| ConfigError(format!("ops.listen = \"{}\" is no address; write it like 127.0.0.1:9464", raw.ops.listen)))?;
+        crate::telemetry::filter(&raw.log.level, "log.level").map_err(|failure| ConfigError(failure.message))?;
         if raw.poll.interval < Duration::from_secs(1) {
             return Err(ConfigError("poll.interval is under one second; use at least 1s".into()));
         }

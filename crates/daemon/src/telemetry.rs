@@ -39,12 +39,7 @@ pub(crate) fn init(config: &LogConfig, rust_log: Option<&str>) -> Result<(), Fai
         Some(text) if !text.is_empty() => (text, "RUST_LOG"),
         _ => (config.level.as_str(), "log.level"),
     };
-    let filter = EnvFilter::try_new(directives).map_err(|error| {
-        Failure::new(
-            Exit::Config,
-            format!("{key} = \"{directives}\" is no filter ({error}); write it like info or info,alert_poller=trace"),
-        )
-    })?;
+    let filter = filter(directives, key)?;
     let filter = filter.and(FilterFn::new(within_ceiling));
     let registry = tracing_subscriber::registry();
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
@@ -60,6 +55,19 @@ pub(crate) fn init(config: &LogConfig, rust_log: Option<&str>) -> Result<(), Fai
         tracing::error!(place, "a task panicked; this is a bug in tocsin");
     }));
     Ok(())
+}
+
+/// Reads a filter; `key` says where it was written.
+///
+/// # Errors
+/// Exit 78 when it cannot be read.
+pub(crate) fn filter(directives: &str, key: &str) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(directives).map_err(|error| {
+        Failure::new(
+            Exit::Config,
+            format!("{key} = \"{directives}\" is no filter ({error}); write it like info or info,alert_poller=trace"),
+        )
+    })
 }
 
 /// Whether a line may be written at all, whatever the filter says.

@@ -14,7 +14,7 @@ use crate::programs::NotFound;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Another living process owns the folder. See [`crate::attach`].
+    /// Another living process owns the folder. See [`crate::attach()`].
     #[error("\"{purpose}\" (process {pid}) already runs Postgres here; stop that first or use another folder")]
     Held {
         /// The process that holds the folder.

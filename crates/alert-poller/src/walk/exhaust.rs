@@ -41,6 +41,8 @@ pub(crate) struct Exhaust<L> {
     previous: Option<Seen>,
     passes: u32,
     idle: u32,
+    /// A page among the idle ones was empty.
+    dead_end: bool,
     oversized: bool,
     newest: Option<Ticks>,
     first: Vec<Row>,
@@ -86,6 +88,7 @@ impl<L: Clone> Exhaust<L> {
             previous: None,
             passes: 0,
             idle: 0,
+            dead_end: false,
             oversized: false,
             newest: None,
             first: Vec::new(),
@@ -216,9 +219,10 @@ impl<L: Clone> Exhaust<L> {
             return Outcome::More;
         }
         self.idle = if fresh { 0 } else { self.idle + 1 };
+        self.dead_end = !fresh && (self.dead_end || empty);
         // Empty pages are an end. Full ones with nothing new are a circle, even if it once led on: an update
         // may have shifted the page that it leads back to.
-        if self.idle >= MAX_IDLE && empty {
+        if self.idle >= MAX_IDLE && self.dead_end {
             return self.pass_ends();
         }
         if self.idle >= MAX_IDLE || self.pages >= MAX_PAGES {
@@ -281,6 +285,7 @@ impl<L: Clone> Exhaust<L> {
         self.pass.clear();
         self.pages = 0;
         self.idle = 0;
+        self.dead_end = false;
         self.at = At::Skip(0);
     }
 

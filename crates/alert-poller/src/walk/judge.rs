@@ -7,9 +7,13 @@
 //! * it is shorter than an answer that this feed has already got in one piece, and leads nowhere; a
 //!   clamp that let the longer one through cannot have cut this one.
 //!
+//! Such a proof grows old, since a source may begin to cut shorter: after [`Learnt::forget_if_old`] an answer
+//! has to be looked at again.
+//!
 //! Anything else is looked at again ([`super::exhaust`]) or read in smaller pieces.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use domain::{ContentHash, Record, Ticks, cursor};
 
@@ -58,8 +62,10 @@ pub(crate) fn is_ascending(rows: &[Row]) -> bool {
 /// alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Learnt {
-    /// Records on the longest answer so far: no clamp is lower than this.
+    /// Records on the longest answer so far: no clamp was lower than this when it came.
     pub(crate) longest: usize,
+    /// When an answer of that length came last, by our clock.
+    longest_at: Option<Ticks>,
     /// How often, within a page, a stamp was greater than the one before it; pages that fall do not
     /// get this far.
     rises: usize,
@@ -78,6 +84,24 @@ impl Learnt {
     /// chance once in many thousand walks (2^16 with the shortest pages, far less with others); one that
     /// answers newest first never does.
     const BELIEF: usize = 16;
+
+    /// Notes how long an answer was.
+    pub(crate) fn note_length(&mut self, len: usize, now: Ticks) {
+        if len >= self.longest {
+            self.longest = len;
+            self.longest_at = Some(now);
+        }
+    }
+
+    /// Forgets the longest answer when none like it has come for this long: a source that let long answers
+    /// through then need not do so now, and believing it would lose what it cuts off in silence.
+    pub(crate) fn forget_if_old(&mut self, now: Ticks, lasts: Duration) {
+        if self.longest_at.is_some_and(|at| now.since(at) > lasts) {
+            self.longest = 0;
+            self.longest_at = None;
+            self.measured = None;
+        }
+    }
 
     /// Counts evidence of order on an ascending page.
     pub(crate) fn note_rises(&mut self, rows: &[Row]) {

@@ -172,6 +172,8 @@ pub(super) struct Store {
     pub(super) state: FeedState,
     pub(super) records: BTreeSet<(u32, Ticks)>,
     pub(super) gaps: BTreeSet<Ticks>,
+    /// How long after `NOW` it is, by both clocks.
+    pub(super) later: Duration,
 }
 
 /// How a walk ended.
@@ -186,7 +188,8 @@ pub(super) enum Ended {
 impl Store {
     /// Walks once, checking at every step that the cursor passes nothing that is not stored (I1).
     pub(super) fn walk(&mut self, model: &mut Model, rules: Rules, learnt: &mut Learnt, questions: usize) -> Ended {
-        let mut walk = Walk::new(&self.state, rules, NOW, learnt);
+        let now = NOW.plus(self.later);
+        let mut walk = Walk::new(&self.state, rules, now, learnt);
         let start = walk.start;
         let last = model.asked + questions;
         while model.asked < last {
@@ -195,7 +198,7 @@ impl Store {
                 Ok((rows, next)) => {
                     let records: Vec<_> = rows.iter().copied().map(record).collect();
                     self.records.extend(rows.iter().map(|row| (row.id, row.stamp)));
-                    walk.answer(&records, next, Some(NOW), NOW, learnt)
+                    walk.answer(&records, next, Some(now), now, learnt)
                 }
                 Err(kind) => match walk.failed(&kind, learnt) {
                     Reaction::Adapted(step) => step,
@@ -215,7 +218,7 @@ impl Store {
         self.gaps.extend(step.gaps.iter().map(|gap| gap.from));
         if let Some(cursor) = &step.cursor {
             assert!(self.state.watermark < Some(cursor.watermark), "the cursor only moves forward");
-            assert!(cursor.watermark <= NOW.plus(Duration::from_secs(1)), "the cursor stays below the ceiling");
+            assert!(cursor.watermark <= NOW.plus(self.later + Duration::from_secs(1)), "the cursor stays below the ceiling");
             self.state.watermark = Some(cursor.watermark);
             let passed = |row: &&ModelRow| row.stamp >= start && row.stamp < cursor.watermark;
             for row in model.rows.iter().filter(passed) {

@@ -4,11 +4,11 @@
 //! that the operator names, so their keys are listed here. A key that nobody knows is an error that
 //! names it, says where it stands and offers the nearest known one: a typo must not be a silent default.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use config::{Environment, File, FileFormat, Value, ValueKind};
+use config::{File, FileFormat, Value, ValueKind};
 
 use super::ConfigError;
 use super::raw::Raw;
@@ -71,8 +71,6 @@ impl Layers {
             builder = builder.add_source(source);
         }
 
-        let mut variables = HashMap::new();
-        let mut names = BTreeMap::new();
         for (name, value) in environment {
             let Some(rest) = name.strip_prefix("TOCSIN_") else { continue };
             if rest == "CONFIG_FILE" {
@@ -82,18 +80,16 @@ impl Layers {
                 tracing::debug!(name, "this environment variable is not one of ours: ignored");
                 continue;
             }
-            let path = rest.to_lowercase();
-            let key = path.replace("__", ".");
+            let key = as_in_the_file(&rest.to_lowercase().replace("__", "."), &origins);
             if let Some(hint) = unknown(&key, &known) {
                 return Err(ConfigError(format!("unknown key {key} in environment variable {name}; {hint}")));
             }
-            names.insert(key, name);
-            variables.insert(path, value);
+            builder = builder
+                .set_override(&key, value.as_str())
+                .map_err(|error| ConfigError(format!("environment variable {name} cannot be used: {error}")))?;
+            origins.insert(key, (value, Origin::Environment(name)));
         }
-        let source = Environment::default().separator("__").source(Some(variables));
-        let keys = flatten(build(config::Config::builder().add_source(source.clone()))?);
-        note(&mut origins, &keys, |key| Origin::Environment(names.get(key).cloned().unwrap_or_else(|| key.to_owned())));
-        let merged = build(builder.add_source(source))?;
+        let merged = build(builder)?;
         Ok(Self { merged, origins })
     }
 
@@ -123,6 +119,20 @@ impl Layers {
     }
 }
 
+/// A variable's name has no case: the name of an app or cloud is spelled as the file spells it.
+fn as_in_the_file(key: &str, origins: &BTreeMap<String, (String, Origin)>) -> String {
+    let mut segments = key.split('.');
+    let (Some(section), Some(name), Some(leaf), None) = (segments.next(), segments.next(), segments.next(), segments.next()) else {
+        return key.to_owned();
+    };
+    let spelled = origins.keys().find_map(|known| {
+        let (known_section, rest) = known.split_once('.')?;
+        let (known_name, _) = rest.split_once('.')?;
+        (known_section == section && known_name.to_lowercase() == name).then_some(known_name)
+    });
+    format!("{section}.{}.{leaf}", spelled.unwrap_or(name))
+}
+
 fn without_password(key: &str, value: &str) -> String {
     if key != "database.url" {
         return value.to_owned();
@@ -138,7 +148,13 @@ fn without_password(key: &str, value: &str) -> String {
 }
 
 fn build(builder: config::ConfigBuilder<config::builder::DefaultState>) -> Result<config::Config, ConfigError> {
-    builder.build().map_err(|error| ConfigError(error.to_string().trim_end().replace('\n', " ")))
+    builder.build().map_err(|error| {
+        // A syntax error comes with a drawing of the line; the first line says where, the last one what.
+        let text = error.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|'));
+        let first = lines.next().unwrap_or_default().to_owned();
+        ConfigError(lines.next_back().map_or(first.clone(), |last| format!("{first}: {last}")))
+    })
 }
 
 fn note(origins: &mut BTreeMap<String, (String, Origin)>, keys: &[(String, Value)], origin: impl Fn(&str) -> Origin) {

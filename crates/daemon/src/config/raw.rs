@@ -40,6 +40,7 @@ pub(super) struct Vault {
 #[derive(Deserialize)]
 pub(super) struct Log {
     pub(super) level: String,
+    #[serde(deserialize_with = "format")]
     pub(super) format: LogFormat,
 }
 
@@ -76,22 +77,30 @@ pub(super) struct Poll {
     pub(super) overlap: Duration,
     #[serde(deserialize_with = "duration")]
     pub(super) first_sync: Duration,
+    #[serde(deserialize_with = "count")]
     pub(super) page_size: u32,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Budget {
+    #[serde(deserialize_with = "count")]
     pub(super) graph_per_minute: u32,
+    #[serde(deserialize_with = "count")]
     pub(super) defender_per_minute: u32,
+    #[serde(deserialize_with = "count")]
     pub(super) defender_per_hour: u32,
+    #[serde(deserialize_with = "count")]
     pub(super) token_per_second: u32,
 }
 
 /// A cloud of the file: what is left out comes from the built-in one of the same name.
 #[derive(Deserialize)]
 pub(super) struct Cloud {
+    #[serde(default, deserialize_with = "address")]
     login_url: Option<url::Url>,
+    #[serde(default, deserialize_with = "address")]
     graph_url: Option<url::Url>,
+    #[serde(default, deserialize_with = "address")]
     defender_url: Option<url::Url>,
     portal_url: Option<String>,
     graph_scope: Option<String>,
@@ -129,4 +138,26 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no duration; write it like 30s, 15m or 90d")))
+}
+
+fn format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(serde::de::Error::custom(format!("\"{text}\" is neither pretty nor json"))),
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<url::Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    url::Url::parse(&text)
+        .map(Some)
+        .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no address; write it like https://graph.microsoft.com")))
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    // Read as text, which takes numbers as well: the message is then ours.
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no count; write a whole number such as 100")))
 }

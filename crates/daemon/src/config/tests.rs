@@ -86,7 +86,10 @@ fn wrong_values_are_one_sentence_with_key_and_place() {
         ("[poll]\npage_size = \"many\"\n", vec!["poll.page_size", "many"]),
         ("[poll]\npage_size = 0\n", vec!["poll.page_size = 0"]),
         ("[poll]\ninterval = \"10ms\"\n", vec!["poll.interval", "1s"]),
-        ("[log]\nformat = \"xml\"\n", vec!["log.format", "xml"]),
+        ("[log]\nformat = \"xml\"\n", vec!["log.format", "xml", "neither pretty nor json"]),
+        ("[log]\nlevel = \"daemon=loud\"\n", vec!["log.level", "daemon=loud", "info,alert_poller=trace"]),
+        ("[poll]\npage_size = -5\n", vec!["poll.page_size", "FILE", "-5", "whole number"]),
+        ("[clouds.global]\ngraph_url = \"graph.microsoft.com\"\n", vec!["clouds.global.graph_url", "https://graph.microsoft.com"]),
         ("[budget]\ntoken_per_second = 0\n", vec!["budget.token_per_second = 0"]),
         ("[ops]\nlisten = \"here\"\n", vec!["ops.listen = \"here\"", "127.0.0.1:9464"]),
         ("[database]\nurl = \"mysql://x/y\"\n", vec!["postgres://"]),
@@ -97,13 +100,13 @@ fn wrong_values_are_one_sentence_with_key_and_place() {
         ("[apps.main]\nclient_id = \"x\"\ncertificate_file = \"/c\"\n", vec!["apps.main.certificate_file", "client_secret_file"]),
         ("[clouds.lab]\nlogin_url = \"https://x\"\n", vec!["clouds.lab", "graph_url is missing"]),
         ("[clouds.global]\ngraph_url = \"http://graph.microsoft.com\"\n", vec!["clouds.global", "http"]),
-        ("[poll\n", vec!["FILE"]),
+        ("[poll\n", vec!["FILE", "line 1"]),
     ] {
         let sentence = refusal(text);
         for part in parts {
             assert!(sentence.contains(part), "{text:?} gave: {sentence}");
         }
-        assert!(!sentence.trim_end().contains('\n') || text == "[poll\n", "one sentence for {text:?}: {sentence}");
+        assert!(!sentence.contains('\n'), "one sentence for {text:?}: {sentence}");
     }
 }
 
@@ -126,6 +129,14 @@ fn a_database_password_is_never_shown() {
     let config = load("[database]\nurl = \"postgres://u:hunter2@db.example/x\"\n", &[]).unwrap();
     assert!(!format!("{:?}", config.shown).contains("hunter2"));
     assert!(config.warnings[0].contains("url_file"));
+}
+
+#[test]
+fn the_environment_names_an_app_whose_key_has_capitals() {
+    let text = "[apps.Main]\nclient_id = \"x\"\n";
+    let config = load(text, &[("TOCSIN_APPS__MAIN__CLIENT_ID", "y")]).unwrap();
+    assert_eq!(config.apps.len(), 1);
+    assert_eq!(config.apps[&AppName::new("Main")].app.client_id, "y");
 }
 
 #[test]
