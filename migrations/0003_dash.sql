@@ -83,7 +83,7 @@ left join tocsin.app_fault fault on fault.app = t.app and fault.cloud = t.cloud
 left join lateral (
     select *
     from tocsin.trouble x
-    where x.tenant = t.tenant and x.shown_from <= now()
+    where x.tenant = t.tenant and x.shown_from <= now() and (x.origin = 'sign-in' or x.origin = any (t.sources))
     order by case x.verdict when 'needs-consent' then 0 when 'needs-customer' then 1 else 2 end, x.since
     limit 1
 ) worst on true;
@@ -91,17 +91,20 @@ comment on view dash.tenant_health is 'one row per tenant: can we see it, since 
 
 create view dash.feed_health with (security_barrier) as
 select
-    f.tenant as directory_id,
-    f.source,
+    t.tenant as directory_id,
+    s.source,
     f.last_success_at,
     f.last_attempt_at,
     f.last_error,
     tocsin.ticks_to_timestamptz(f.watermark_ticks) as watermark,
     greatest(0, extract(epoch from now() - tocsin.ticks_to_timestamptz(greatest(f.caught_up_ticks, f.watermark_ticks))))::double precision as lag_seconds,
     case when f.throttled_until > now() then f.throttled_until end as throttled_until,
-    f.quarantined
-from tocsin.feed f;
-comment on view dash.feed_health is 'one row per tenant and source; lag_seconds is how old the newest instant is up to which everything is stored';
+    coalesce(f.quarantined, 0) as quarantined
+from tocsin.tenant t
+cross join lateral unnest(t.sources) as s(source)
+left join tocsin.feed f on f.tenant = t.tenant and f.source = s.source
+where t.state <> 'removed';
+comment on view dash.feed_health is 'one row per tenant and source; lag_seconds is how old the newest instant is up to which everything is stored, null before the first poll';
 
 create view dash.gap with (security_barrier) as
 select

@@ -90,7 +90,8 @@ impl Allowance {
         }
         match audience {
             Audience::Graph => self.graph.take(),
-            Audience::Defender => self.defender_hour.take().and_then(|()| self.defender_minute.take()),
+            // The hour last: what the minute refuses must not be counted there, where it is missed for long.
+            Audience::Defender => self.defender_minute.take().and_then(|()| self.defender_hour.take()),
         }
     }
 

@@ -88,7 +88,7 @@ pub(crate) enum Tenant {
         name: String,
         /// The directory id (GUID) of its Entra tenant.
         #[arg(long, value_name = "GUID")]
-        tenant: String,
+        tenant: uuid::Uuid,
         /// A key of the section `clouds`.
         #[arg(long, default_value = "global")]
         cloud: String,
@@ -153,8 +153,8 @@ pub(crate) struct AlertFilter {
     /// Only this tenant (directory id or name).
     #[arg(long)]
     pub(crate) tenant: Option<String>,
-    /// Only this severity: informational, low, medium, high.
-    #[arg(long)]
+    /// Only this severity.
+    #[arg(long, ignore_case = true, value_parser = ["unknown", "informational", "low", "medium", "high"])]
     pub(crate) severity: Option<String>,
     /// Only what was stored in the last 30m, 24h, 7d …
     #[arg(long, value_parser = humantime::parse_duration)]

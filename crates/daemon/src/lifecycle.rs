@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Exit, Failure};
 
-/// All stages together have this long to end after the first signal.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(9);
+/// All stages together have this long to end after the first signal; three more seconds are for the
+/// database, and ten are promised.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(7);
 
 /// A running stage.
 struct Stage {
@@ -24,13 +25,23 @@ struct Stage {
     task: JoinHandle<Result<(), String>>,
 }
 
-/// The running stages, in the order in which they are to be stopped.
+/// The running stages, in steps: the stages of a step are stopped together, the steps one after the other.
 #[derive(Default)]
-pub(crate) struct Stages(Vec<Stage>);
+pub(crate) struct Stages(Vec<Vec<Stage>>);
 
 impl Stages {
-    /// Starts a stage. Stages are stopped in the order in which they were added.
+    /// Starts a stage that is stopped after all that were added before.
     pub(crate) fn add<F, E>(&mut self, name: &'static str, start: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+    {
+        self.0.push(Vec::new());
+        self.beside(name, start);
+    }
+
+    /// Starts a stage that is stopped together with the one added last.
+    pub(crate) fn beside<F, E>(&mut self, name: &'static str, start: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,
@@ -38,12 +49,16 @@ impl Stages {
         let stop = CancellationToken::new();
         let work = start(stop.clone());
         let task = tokio::spawn(async move { work.await.map_err(|error| error.to_string()) });
-        self.0.push(Stage { name, stop, task });
+        let stage = Stage { name, stop, task };
+        match self.0.last_mut() {
+            Some(step) => step.push(stage),
+            None => self.0.push(vec![stage]),
+        }
     }
 
     /// Waits until one ends, which none should; says which and why.
     pub(crate) async fn first_death(&mut self) -> String {
-        let ends = self.0.iter_mut().map(|stage| {
+        let ends = self.0.iter_mut().flatten().map(|stage| {
             let name = stage.name;
             Box::pin(async move {
                 match (&mut stage.task).await {
@@ -56,12 +71,16 @@ impl Stages {
         futures_util::future::select_all(ends).await.0
     }
 
-    /// Stops them one after the other and waits for each.
+    /// Stops them step by step and waits for each.
     async fn stop(self) {
-        for stage in self.0 {
-            stage.stop.cancel();
-            if !stage.task.is_finished() && stage.task.await.is_err() {
-                tracing::error!(stage = stage.name, "this stage panicked while stopping");
+        for step in self.0 {
+            for stage in &step {
+                stage.stop.cancel();
+            }
+            for stage in step {
+                if !stage.task.is_finished() && stage.task.await.is_err() {
+                    tracing::error!(stage = stage.name, "this stage panicked while stopping");
+                }
             }
         }
     }

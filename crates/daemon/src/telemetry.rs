@@ -73,5 +73,11 @@ pub(crate) fn filter(directives: &str, key: &str) -> Result<EnvFilter, Failure> 
 /// Whether a line may be written at all, whatever the filter says.
 fn within_ceiling(metadata: &Metadata<'_>) -> bool {
     let krate = metadata.target().split("::").next().unwrap_or_default();
-    OURS.contains(&krate) || *metadata.level() <= LevelFilter::INFO
+    let ceiling = match krate {
+        ours if OURS.contains(&ours) => LevelFilter::TRACE,
+        // It repeats whole statements; what matters of them our own lines say.
+        "sqlx" => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    };
+    *metadata.level() <= ceiling
 }

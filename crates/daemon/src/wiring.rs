@@ -77,7 +77,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         },
         config.poller(),
     );
-    let sink = SinkWorker::new(pool, sink::Config::default(), clock.clone(), inbox, sink_says);
+    let sink = SinkWorker::new(pool, config.sink(), clock.clone(), inbox, sink_says);
     let registry = RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tenants_out, reports, registry_says);
 
     let watched = vec![
@@ -93,7 +93,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let mut stages = Stages::default();
     stages.add("poller", |stop| poller.run(stop));
     stages.add("sink", |stop| sink.run(stop));
-    stages.add("refresher", |stop| refresher.run(stop));
+    stages.beside("refresher", |stop| refresher.run(stop));
     stages.add("registry", |stop| registry.run(stop));
     stages.add("metrics upkeep", |stop| async move {
         console::upkeep(metrics, stop).await;

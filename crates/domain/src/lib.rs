@@ -1,9 +1,8 @@
-//! The words that cross channels between tocsin's rooms, and the rules about them that need no I/O.
+#![doc = include_str!("../README.md")]
 //!
-//! Nothing here talks to a network, a database or a file. What a word means is written where it is
-//! defined; what happens to it is written in the crate that does it. Read in this order: [`ids`] and
-//! [`tenant`] (who), [`stamp`] and [`cursor`] (when), [`alert`] (what), [`messages`] (what crosses a
-//! channel), [`verdict`] (what a failure means), [`ports`] (what siblings ask of each other).
+//! Read in this order: [`ids`] and [`tenant`] (who), [`stamp`] and [`cursor`] (when), [`alert`] (what),
+//! [`messages`] (what crosses a channel), [`verdict`] (what a failure means), [`ports`] (what siblings ask of
+//! each other).
 
 pub mod alert;
 pub mod chance;

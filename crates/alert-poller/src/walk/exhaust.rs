@@ -43,6 +43,8 @@ pub(crate) struct Exhaust<L> {
     idle: u32,
     /// A page among the idle ones was empty.
     dead_end: bool,
+    /// The links being followed began at a page that was got by `$skip`.
+    by_skip: bool,
     oversized: bool,
     newest: Option<Ticks>,
     first: Vec<Row>,
@@ -89,6 +91,7 @@ impl<L: Clone> Exhaust<L> {
             passes: 0,
             idle: 0,
             dead_end: false,
+            by_skip: false,
             oversized: false,
             newest: None,
             first: Vec::new(),
@@ -220,9 +223,11 @@ impl<L: Clone> Exhaust<L> {
         }
         self.idle = if fresh { 0 } else { self.idle + 1 };
         self.dead_end = !fresh && (self.dead_end || empty);
+        self.by_skip |= matches!(self.at, At::Skip(skip) if skip > 0);
         // Empty pages are an end. Full ones with nothing new are a circle, even if it once led on: an update
-        // may have shifted the page that it leads back to.
-        if self.idle >= MAX_IDLE && self.dead_end {
+        // may have shifted the page that it leads back to. Behind a page that was got by `$skip` they say
+        // nothing of links: the source may pay no heed to `$skip` and show once more what it has shown.
+        if self.idle >= MAX_IDLE && (self.dead_end || self.by_skip) {
             return self.pass_ends();
         }
         if self.idle >= MAX_IDLE || self.pages >= MAX_PAGES {
@@ -286,6 +291,7 @@ impl<L: Clone> Exhaust<L> {
         self.pages = 0;
         self.idle = 0;
         self.dead_end = false;
+        self.by_skip = false;
         self.at = At::Skip(0);
     }
 

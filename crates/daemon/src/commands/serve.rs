@@ -31,11 +31,9 @@ pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure
     for file in config.apps.values().filter_map(|app| app.client_secret_file.as_deref()) {
         read_secret_file(file, "an app's client secret").map_err(unusable)?;
     }
-    let ops = TcpListener::bind(config.ops_listen)
-        .await
-        .map_err(|error| Failure::new(Exit::Conflict, format!("cannot listen on {} ([ops] listen): {error}", config.ops_listen)))?;
+    // The database first: on an embedded one, that is where a second daemon is told who is there.
     let mut database = Reached::reach(&config, Purpose::Serve).await?.open(options.migrate, CONNECTIONS).await?;
-    match start(&config, ring, ops, &database).await {
+    match start(&config, ring, &database).await {
         Ok(stages) => {
             lifecycle::tell_service_manager(lifecycle::Phase::Ready);
             let mut server = database.server.take();
@@ -51,7 +49,10 @@ pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure
     }
 }
 
-async fn start(config: &Config, ring: KeyRing, ops: TcpListener, database: &Database) -> Result<Stages, Failure> {
+async fn start(config: &Config, ring: KeyRing, database: &Database) -> Result<Stages, Failure> {
+    let ops = TcpListener::bind(config.ops_listen)
+        .await
+        .map_err(|error| Failure::new(Exit::Conflict, format!("cannot listen on {} ([ops] listen): {error}", config.ops_listen)))?;
     let registry = Registry::open(database.pool.clone(), ring).await.map_err(|error| match error {
         OpenError::Database(error) => Failure::from(error),
         wrong_ring => unusable(wrong_ring),

@@ -35,7 +35,8 @@ pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failur
         }
         Tenant::Add { name: called, tenant, cloud, app, sources, refresh_token_stdin, replace_token } => {
             let refresh_token = if refresh_token_stdin { Some(read_token()?) } else { None };
-            let draft = TenantDraft { directory_id: tenant, name: called, cloud, app, sources: sources.join(";"), refresh_token };
+            let draft =
+                TenantDraft { directory_id: tenant.to_string(), name: called, cloud, app, sources: sources.join(";"), refresh_token };
             with_keys(setting, name, async |registry| add(setting, registry, draft, replace_token).await).await
         }
         Tenant::List => without_keys(setting, name, async |registry, _| list(setting, registry).await).await,
@@ -126,7 +127,7 @@ async fn add(setting: &Setting, registry: &Registry, draft: TenantDraft, replace
 async fn list(setting: &Setting, registry: &Registry) -> Result<(), Failure> {
     let tenants = registry.list().await.map_err(failure)?;
     if tenants.is_empty() && !setting.output.json {
-        setting.output.note("no tenants yet; add one with `tocsin tenant add` or many with `tocsin tenant import`");
+        setting.output.note("no tenants; add one with `tocsin tenant add` or many with `tocsin tenant import`");
     }
     setting.output.rows(&["TENANT", "DIRECTORY ID", "CLOUD", "SOURCES", "STATE", "REASON"], &tenants, |tenant| {
         let sources = tenant.sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(";");
@@ -215,13 +216,13 @@ fn read_csv(setting: &Setting, file: &Path) -> Result<Zeroizing<Vec<u8>>, Failur
     };
     let mut opened = std::fs::File::open(file).map_err(unreadable)?;
     let mode = opened.metadata().map_err(unreadable)?.mode() & 0o777;
+    opened.read_to_end(&mut content).map_err(unreadable)?;
     if mode & 0o077 != 0 {
         setting.output.note(&format!(
             "warning: {} holds refresh tokens and can be read by others (mode {mode:03o}); remove it after the import",
             file.display()
         ));
     }
-    opened.read_to_end(&mut content).map_err(unreadable)?;
     Ok(content)
 }
 

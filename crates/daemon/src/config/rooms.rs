@@ -1,11 +1,21 @@
 //! What each room gets of the configuration. A room defines its own settings; here they are filled in.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::Config;
 use crate::secrets::FileSecrets;
 
+/// How long a stage may finish what it has begun. With a second for the poller before and two for the
+/// registry after, this fits into the deadline of `lifecycle`.
+const FINISH: Duration = Duration::from_secs(4);
+
 impl Config {
+    /// Settings of the sink.
+    pub(crate) fn sink(&self) -> sink::Config {
+        sink::Config { stop_grace: FINISH, ..sink::Config::default() }
+    }
+
     /// Settings of the poller.
     pub(crate) fn poller(&self) -> alert_poller::Config {
         alert_poller::Config {
@@ -25,7 +35,7 @@ impl Config {
         let default = token_refresher::Config::default();
         // Zero was refused when the configuration was checked.
         let token_per_second = NonZeroU32::new(self.budget.token_per_second).unwrap_or(default.token_per_second);
-        token_refresher::Config { token_per_second, ..default }
+        token_refresher::Config { token_per_second, drain: FINISH, ..default }
     }
 
     /// Settings of the registry.
