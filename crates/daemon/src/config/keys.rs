@@ -149,11 +149,16 @@ fn without_password(key: &str, value: &str) -> String {
 
 fn build(builder: config::ConfigBuilder<config::builder::DefaultState>) -> Result<config::Config, ConfigError> {
     builder.build().map_err(|error| {
-        // A syntax error comes with a drawing of the line; the first line says where, the last one what.
+        // A syntax error comes with a drawing of the line: where, the line itself, a marker, and what is wrong.
         let text = error.to_string();
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|'));
-        let first = lines.next().unwrap_or_default().to_owned();
-        ConfigError(lines.next_back().map_or(first.clone(), |last| format!("{first}: {last}")))
+        let (drawing, words): (Vec<_>, Vec<_>) =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).partition(|line| line.contains('|'));
+        let quoted = drawing.iter().filter_map(|line| line.split_once('|')).map(|(_, line)| line.trim()).find(|line| !line.is_empty());
+        let told = words.join(": ");
+        ConfigError(match quoted {
+            Some(line) => format!("{told}, in the line: {line}"),
+            None => told,
+        })
     })
 }
 
