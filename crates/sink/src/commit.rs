@@ -1,4 +1,5 @@
-//! One batch, from received to committed or refused for good, however often the database has to be asked.
+//! One batch, from received to committed or refused for good, however often the database has to be asked
+//! and whoever has the writer in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use domain::retry::Backoff;
 use domain::{AlertBatch, Clock, Committed, Record, Refusal};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -19,9 +21,6 @@ use crate::parts::{Part, Parts, Sorted, sort};
 use crate::store::partitions::Months;
 use crate::store::{feeds, session};
 use crate::transaction::{self, Stored};
-
-/// So many attempts may lose a race before it counts as an outage: a deadlock or two is daily life.
-const RACES: u32 = 3;
 
 /// Stores batches and news; shared by all writers.
 pub(crate) struct Committer {
@@ -41,32 +40,67 @@ pub(crate) struct Stop {
     pub(crate) now: CancellationToken,
 }
 
+/// A batch and how far it has come.
+#[derive(Debug)]
+pub(crate) struct Work {
+    batch: AlertBatch,
+    parts: Parts,
+    whole: Committed,
+    backoff: Backoff,
+    received: Instant,
+}
+
+impl Work {
+    pub(crate) fn feed(&self) -> Feed {
+        Feed { tenant: self.batch.fence.tenant, source: self.batch.source }
+    }
+
+    /// Tells the poller what became of it.
+    pub(crate) fn answer(self, outcome: Result<Committed, Refusal>) {
+        if outcome.is_ok() {
+            metering::batch(self.received.elapsed());
+        }
+        // The poller may have given up waiting; then it reads the page again.
+        let _ = self.batch.ack.send(outcome);
+    }
+}
+
+/// What is to be done with a batch after it had a writer.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It is committed, or refused: [`Refusal::LeaseLost`] or [`Refusal::Stopping`]. When it is refused the
+    /// cursor has not moved; parts of a batch that had to be cut may be stored all the same, and are
+    /// duplicates when they come again.
+    Answer(Result<Committed, Refusal>),
+    /// It has to be tried again after a pause.
+    Later {
+        pause: Duration,
+        /// The reason lies with this feed alone.
+        stuck: bool,
+    },
+}
+
 impl Committer {
     pub(crate) fn new(pool: PgPool, config: Config, clock: Arc<dyn Clock>) -> Self {
         Self { pool, config, clock, outage: Outage::default(), months: Months::default() }
     }
 
-    /// Stores a batch, trying until it works or a stop is asked for.
+    /// Stores what is left of a batch until it is done or an attempt fails.
     ///
-    /// # Errors
-    /// [`Refusal::LeaseLost`], or [`Refusal::Stopping`]. In both cases the cursor has not moved; parts of
-    /// a batch that had to be cut may be stored all the same, and are duplicates when they come again.
-    pub(crate) async fn batch(&self, batch: &AlertBatch, stop: &Stop) -> Result<Committed, Refusal> {
-        let feed = Feed { tenant: batch.fence.tenant, source: batch.source };
+    /// It never sleeps: a batch that has to wait must not keep a writer from the other feeds.
+    pub(crate) async fn batch(&self, work: &mut Work, stop: &Stop) -> Step {
+        let feed = work.feed();
         let waiter = Waiter::Batch(feed);
-        let mut parts = Parts::whole(batch.records.len());
-        let mut whole = Committed::default();
-        let mut backoff = Backoff::new(self.config.first_delay, self.config.max_delay);
         let outcome = loop {
-            let Some(part) = parts.current().cloned() else { break Ok(whole) };
-            let sorted = sort(batch, &part, parts.refused());
-            let error = match self.attempt(batch, &part, &sorted, stop).await {
+            let Some(part) = work.parts.current().cloned() else { break Ok(std::mem::take(&mut work.whole)) };
+            let sorted = sort(&work.batch, &part, work.parts.refused());
+            let error = match self.attempt(&work.batch, &part, &sorted, stop).await {
                 Ok(stored) => {
                     self.outage.served(waiter, self.clock.now());
-                    backoff.reset();
-                    metering::stored(batch, &sorted, &stored, self.clock.now());
-                    add(&mut whole, stored.committed);
-                    parts.stored();
+                    work.backoff.reset();
+                    metering::stored(&work.batch, &sorted, &stored, self.clock.now());
+                    add(&mut work.whole, stored.committed);
+                    work.parts.stored();
                     continue;
                 }
                 Err(StoreError::LeaseLost) => break Err(Refusal::LeaseLost),
@@ -75,24 +109,39 @@ impl Committer {
             };
             if let StoreError::Data { code, message } = &error {
                 let single = part.records.len() == 1;
-                if parts.cut(&format!("the database refuses it ({code}): {message}")) {
+                if work.parts.cut(&format!("the database refuses it ({code}): {message}")) {
                     if single {
                         tracing::warn!(tenant.id = %feed.tenant, source = %feed.source, error = %code, "the database refuses an alert; it goes to quarantine");
                     }
                     continue;
                 }
             }
-            let delay = backoff.next_delay(None);
-            if !matches!(error, StoreError::Contention(_)) || backoff.failures() >= RACES {
-                self.outage.kept_waiting(waiter, &error, self.clock.now());
-            }
             tracing::debug!(tenant.id = %feed.tenant, source = %feed.source, error = %loggable(&error), "a batch could not be stored yet");
-            if stop.asked.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+            if stop.asked.is_cancelled() {
                 break Err(Refusal::Stopping);
             }
+            self.outage.kept_waiting(waiter, &error, self.clock.now());
+            return Step::Later { pause: work.backoff.next_delay(None), stuck: !error.concerns_everybody() };
         };
         self.outage.served(waiter, self.clock.now());
-        outcome
+        Step::Answer(outcome)
+    }
+
+    /// Begins with a batch that has just come in.
+    pub(crate) fn work(&self, batch: AlertBatch) -> Work {
+        Work {
+            parts: Parts::whole(batch.records.len()),
+            whole: Committed::default(),
+            backoff: Backoff::new(self.config.first_delay, self.config.max_delay),
+            received: Instant::now(),
+            batch,
+        }
+    }
+
+    /// A batch will not be tried any more.
+    pub(crate) fn give_up(&self, work: Work) {
+        self.outage.served(Waiter::Batch(work.feed()), self.clock.now());
+        work.answer(Err(Refusal::Stopping));
     }
 
     /// Writes news of feeds once. The caller keeps them when this fails.
@@ -126,7 +175,7 @@ impl Committer {
                 Ok(())
             }
             Err(error) => {
-                if !matches!(error, StoreError::Contention(_)) && !stop.now.is_cancelled() {
+                if !stop.now.is_cancelled() {
                     self.outage.kept_waiting(Waiter::News, &error, self.clock.now());
                 }
                 Err(error)

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// How many batches of stuck feeds are held besides the others. The poller has one batch per feed on its
+/// way, so this is the number of feeds that may be stuck before the others are held up as well.
+pub(crate) const ASIDE: usize = 64;
+
 /// Settings of the sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -44,9 +48,16 @@ impl Config {
         self.statement_timeout * 3
     }
 
-    /// How many batches are held at most, waiting ones included. The look-ahead lets a second writer
-    /// find another feed behind a busy one, and bounds what lies in memory while the database is away.
+    /// How many batches are held at most, waiting ones included, besides those of stuck feeds. The
+    /// look-ahead lets a second writer find another feed behind a busy one, and bounds what lies in memory
+    /// while the database is away.
     pub(crate) fn held(&self) -> usize {
         self.writers.max(1) * 2
+    }
+
+    /// How many writers may be at batches that were stuck before. One stays free for everybody else,
+    /// since each of those may wait for a lock until the statement's time is over.
+    pub(crate) fn writers_for_stuck(&self) -> usize {
+        self.writers.saturating_sub(1).max(1)
     }
 }

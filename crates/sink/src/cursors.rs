@@ -7,6 +7,7 @@ use domain::ports::{Cursors, StoreUnavailable};
 use domain::{FeedState, Source, TenantId};
 use sqlx::PgPool;
 
+use crate::error::words;
 use crate::store::feeds;
 
 /// The question is one row by its key; an answer that takes longer is no answer.
@@ -30,7 +31,7 @@ impl Cursors for CursorStore {
     async fn feed_state(&self, tenant: TenantId, source: Source) -> Result<FeedState, StoreUnavailable> {
         match tokio::time::timeout(PATIENCE, feeds::state(&self.pool, tenant, source)).await {
             Ok(Ok(state)) => Ok(state.unwrap_or_default()),
-            Ok(Err(error)) => Err(StoreUnavailable(error.to_string())),
+            Ok(Err(error)) => Err(StoreUnavailable(words(&error))),
             Err(_) => Err(StoreUnavailable(format!("no answer within {} seconds", PATIENCE.as_secs()))),
         }
     }

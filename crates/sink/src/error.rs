@@ -28,9 +28,14 @@ pub(crate) enum StoreError {
         /// May quote the data: goes to quarantine, never to a log.
         message: String,
     },
-    /// Somebody else was in the way, or wrote the same at the same time: try again soon.
+    /// Somebody else was in the way, or wrote the same at the same time: try again soon. It concerns the
+    /// rows of one feed and says nothing about the others.
     #[error("another writer was in the way: {0}")]
     Contention(String),
+    /// The database fails over the rows of one feed, for a reason that is neither in the new data nor
+    /// true of everybody's, such as a trigger or a broken block: try again later.
+    #[error("the database fails over what belongs to this feed: SQLSTATE {0}")]
+    Stumbled(String),
     /// The database cannot be asked: try again later.
     #[error("the database cannot be reached: {0}")]
     Away(String),
@@ -40,18 +45,37 @@ pub(crate) enum StoreError {
     Refused(String),
 }
 
+impl StoreError {
+    /// Whether nobody's batches can be stored, rather than this feed's alone (I10).
+    pub(crate) fn concerns_everybody(&self) -> bool {
+        match self {
+            Self::Away(_) | Self::Refused(_) => true,
+            Self::LeaseLost | Self::Data { .. } | Self::Contention(_) | Self::Stumbled(_) => false,
+        }
+    }
+}
+
+/// An error in words for people. The database's own sentence comes without the line of its source code.
+pub(crate) fn words(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(refusal) => refusal.message().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+fn code(error: &sqlx::Error, otherwise: &str) -> String {
+    error.as_database_error().and_then(DatabaseError::code).map_or_else(|| otherwise.to_owned(), |code| code.into_owned())
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match classify(&error) {
-            Kind::Data => {
-                let code =
-                    error.as_database_error().and_then(DatabaseError::code).map_or_else(|| "encoding".to_owned(), |code| code.into_owned());
-                let message = error.as_database_error().map_or_else(|| error.to_string(), |refusal| refusal.message().to_owned());
-                Self::Data { code, message }
-            }
-            Kind::Contention => Self::Contention(error.to_string()),
-            Kind::Away => Self::Away(error.to_string()),
-            Kind::Refused => Self::Refused(error.to_string()),
+            Kind::Data => Self::Data { code: code(&error, "encoding"), message: words(&error) },
+            Kind::Contention => Self::Contention(words(&error)),
+            // The words may quote data, the code cannot.
+            Kind::Stumbled => Self::Stumbled(code(&error, "unknown")),
+            Kind::Away => Self::Away(words(&error)),
+            Kind::Refused => Self::Refused(words(&error)),
         }
     }
 }
@@ -60,13 +84,14 @@ impl From<sqlx::Error> for StoreError {
 enum Kind {
     Data,
     Contention,
+    Stumbled,
     Away,
     Refused,
 }
 
 fn classify(error: &sqlx::Error) -> Kind {
     match error {
-        sqlx::Error::Database(refusal) => refusal.code().map_or(Kind::Refused, |code| by_code(&code)),
+        sqlx::Error::Database(refusal) => refusal.code().map_or(Kind::Stumbled, |code| by_code(&code)),
         sqlx::Error::Encode(_) => Kind::Data,
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -81,10 +106,14 @@ fn classify(error: &sqlx::Error) -> Kind {
 /// Sorts by SQLSTATE, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn by_code(code: &str) -> Kind {
     match code {
-        // A lock or a statement took too long.
+        // A lock or a statement took too long: somebody holds this feed's rows, or there is much of them.
         "55P03" | "57014" => Kind::Contention,
         // The session was ended under us.
         "25P03" | "25P04" => Kind::Away,
+        // There is no place for us among its connections.
+        "53300" => Kind::Away,
+        // A standby, or a database that was made read-only.
+        "25006" => Kind::Refused,
         _ => match code.get(..2).unwrap_or_default() {
             // Data exceptions, broken constraints, and limits such as a key too long for an index.
             "22" | "23" | "54" => Kind::Data,
@@ -92,7 +121,10 @@ fn by_code(code: &str) -> Kind {
             "40" => Kind::Contention,
             // Connections, and an operator who shuts down or starts up.
             "08" | "57" => Kind::Away,
-            _ => Kind::Refused,
+            // Who we are, which database and schema this is, what it lets us do, and what it runs out of.
+            "28" | "3D" | "3F" | "42" | "53" | "58" => Kind::Refused,
+            // Whatever else it is, nothing says that it concerns anybody else.
+            _ => Kind::Stumbled,
         },
     }
 }
@@ -120,7 +152,12 @@ mod tests {
             ("42P01", Kind::Refused),
             ("53100", Kind::Refused),
             ("28P01", Kind::Refused),
-            ("", Kind::Refused),
+            ("25006", Kind::Refused),
+            ("58030", Kind::Refused),
+            ("53300", Kind::Away),
+            ("P0001", Kind::Stumbled),
+            ("XX001", Kind::Stumbled),
+            ("", Kind::Stumbled),
         ] {
             assert_eq!(by_code(code), kind, "{code}");
         }

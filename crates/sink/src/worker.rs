@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use domain::health::StageStatus;
 use domain::retry::Backoff;
-use domain::{AlertBatch, Clock, Refusal, SinkMessage};
+use domain::{Clock, Refusal, SinkMessage};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::commit::{Committer, Stop};
-use crate::config::Config;
+use crate::commit::{Committer, Step, Stop, Work};
+use crate::config::{ASIDE, Config};
 use crate::lanes::{Feed, Lanes};
-use crate::metering;
 use crate::news::{Item, News};
 
 /// How often the status is renewed; a reader calls a stage stuck after some seconds without.
@@ -27,7 +26,7 @@ pub struct SinkWorker {
     committer: Arc<Committer>,
     inbox: mpsc::Receiver<SinkMessage>,
     status: watch::Sender<StageStatus>,
-    lanes: Lanes<Received>,
+    lanes: Lanes<Work>,
     /// Feeds of which something was refused because we are stopping: nothing later of them may be stored,
     /// or its cursor would pass over what was refused (I1).
     closed: HashSet<Feed>,
@@ -44,16 +43,12 @@ struct Flush {
     backoff: Backoff,
 }
 
-/// A batch and when it came in.
-struct Received {
-    batch: AlertBatch,
-    at: Instant,
-}
-
 /// What a task of the worker came to.
 enum Done {
     /// The batch of this feed is answered.
     Batch { feed: Feed, stopped: bool },
+    /// The batch has to be tried again.
+    Later { work: Box<Work>, pause: Duration, stuck: bool },
     /// The news is written, or comes back.
     Flushed { unwritten: Vec<Item> },
 }
@@ -100,7 +95,8 @@ impl SinkWorker {
             if finishing && !self.flush.running {
                 break;
             }
-            let room = self.lanes.held() < self.committer.config.held();
+            let room = self.lanes.held() - self.lanes.aside().min(ASIDE) < self.committer.config.held();
+            let pause_ends = self.lanes.next_due();
             let flush_due = self.flush.due;
             tokio::select! {
                 biased;
@@ -113,14 +109,20 @@ impl SinkWorker {
                     deadline = Some(Instant::now() + self.committer.config.stop_grace);
                     self.stop.asked.cancel();
                     self.inbox.close();
+                    self.give_up_failed();
                 }
                 () = sleep_until(deadline.unwrap_or(flush_due)), if deadline.is_some() && !self.stop.now.is_cancelled() => {
                     tracing::warn!(count = self.lanes.held(), "no more time to store what was received; it will be read again");
                     self.stop.now.cancel();
                 }
                 () = sleep_until(flush_due), if !self.flush.running && !self.news.is_empty() => self.start_flush(),
+                // The loop begins with those whose pause is over.
+                () = sleep_until(pause_ends.unwrap_or(flush_due)), if pause_ends.is_some() => {}
                 message = self.inbox.recv(), if open && room => match message {
-                    Some(SinkMessage::Batch(batch)) => self.receive(batch),
+                    Some(SinkMessage::Batch(batch)) => {
+                        let work = self.committer.work(batch);
+                        self.lanes.push(work.feed(), work);
+                    }
                     Some(SinkMessage::Progress(news)) => self.news.add(news),
                     None => open = false,
                 },
@@ -130,30 +132,35 @@ impl SinkWorker {
         Ok(())
     }
 
-    fn receive(&mut self, batch: AlertBatch) {
-        let feed = Feed { tenant: batch.fence.tenant, source: batch.source };
-        self.lanes.push(feed, Received { batch, at: Instant::now() });
-    }
-
     fn start_batches(&mut self) {
+        self.lanes.wake(Instant::now());
         while self.lanes.busy() < self.committer.config.writers.max(1) {
-            let Some((feed, Received { batch, at })) = self.lanes.start() else { break };
+            let Some((feed, mut work)) = self.lanes.start(self.committer.config.writers_for_stuck()) else { break };
             if self.closed.contains(&feed) {
-                let _ = batch.ack.send(Err(Refusal::Stopping));
+                self.committer.give_up(work);
                 self.lanes.finish(feed);
                 continue;
             }
             let (committer, stop) = (Arc::clone(&self.committer), self.stop.clone());
             self.tasks.spawn(async move {
-                let outcome = committer.batch(&batch, &stop).await;
-                if outcome.is_ok() {
-                    metering::batch(at.elapsed());
+                match committer.batch(&mut work, &stop).await {
+                    Step::Answer(outcome) => {
+                        let stopped = outcome == Err(Refusal::Stopping);
+                        work.answer(outcome);
+                        Done::Batch { feed, stopped }
+                    }
+                    Step::Later { pause, stuck } => Done::Later { work: Box::new(work), pause, stuck },
                 }
-                let stopped = outcome == Err(Refusal::Stopping);
-                // The poller may have given up waiting; then it reads the page again.
-                let _ = batch.ack.send(outcome);
-                Done::Batch { feed, stopped }
             });
+        }
+    }
+
+    /// After a stop was asked for, what has failed is not tried again.
+    fn give_up_failed(&mut self) {
+        while let Some((feed, work)) = self.lanes.start_failed() {
+            self.closed.insert(feed);
+            self.committer.give_up(work);
+            self.lanes.finish(feed);
         }
     }
 
@@ -177,6 +184,12 @@ impl SinkWorker {
                     self.closed.insert(feed);
                 }
                 self.lanes.finish(feed);
+            }
+            Done::Later { work, pause, stuck } => {
+                self.lanes.park(work.feed(), *work, Instant::now() + pause, stuck);
+                if self.stop.asked.is_cancelled() {
+                    self.give_up_failed();
+                }
             }
             Done::Flushed { unwritten } => {
                 self.flush.running = false;

@@ -10,4 +10,5 @@ mod outage;
 mod progress;
 mod proxy;
 mod reading;
+mod stuck;
 mod world;
