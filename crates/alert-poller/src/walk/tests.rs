@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use domain::{FeedState, Order, Ticks};
+use domain::{ContentHash, FeedState, Order, Ticks};
 use proptest::prelude::*;
 
-use super::Learnt;
+use super::judge::Row;
 use super::model::{Answers, Ended, Links, Model, ModelRow, NOW, Store, by_windows, rows, rules};
+use super::spans::Span;
+use super::{Learnt, newest};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -130,6 +132,14 @@ fn one_alert_of_the_year_9999_blinds_nobody() {
         read(&mut store, &mut model, &mut learnt);
         assert!(store.missing(&model).is_empty());
     }
+}
+
+#[test]
+fn a_source_that_shows_more_than_the_window_does_not_move_the_cursor_out_of_it() {
+    let row = |stamp| Row { key: ContentHash([0; 32]), stamp: Some(stamp) };
+    let span = Span { from: NOW.minus(DAY), before: Some(NOW.minus(SECOND * 60)) };
+    let inside = NOW.minus(SECOND * 61);
+    assert_eq!(newest(&[row(inside), row(NOW.minus(SECOND * 60)), row(NOW)], span, NOW), Some(inside));
 }
 
 #[test]
@@ -288,26 +298,6 @@ fn an_end_of_links_is_no_circle() {
         assert_eq!(store.walk(&mut model, rules(36, 1, true), &mut learnt, PLENTY), Ended::Done);
     }
     assert!(store.missing(&model).is_empty());
-}
-
-/// Found by the property below: a source that pays no heed to `$skip` shows a run of ties once more, now in pages
-/// with links. That looks like a circle, and links believed to be useless hid a later run.
-#[test]
-fn links_seen_again_behind_an_ignored_skip_are_still_believed() {
-    let seconds = [9, 9, 0, 14, 9, 0, 9, 2, 0, 0, 14, 14, 14, 14, 9, 0];
-    let all = rows(seconds.map(|second| NOW.minus(DAY * 29).plus(SECOND * second)));
-    let honest = Model::honest(all);
-    for clamp in 1..=6 {
-        let odd = Model { answers: Answers::NewestFirst, links: Links::Honest, clamp, heeds_skip: false, ragged: true, ..honest.clone() };
-        for max_skip in 1..6 {
-            for life in 1..60 {
-                let (mut store, mut model) = (Store::default(), Model { max_skip, ..odd.clone() });
-                store.walk(&mut model, rules(39, max_skip, true), &mut Learnt::default(), life);
-                assert_eq!(store.walk(&mut model, rules(39, max_skip, true), &mut Learnt::default(), PLENTY), Ended::Done);
-                assert!(store.missing(&model).is_empty(), "clamp {clamp}, $skip up to {max_skip}, killed after {life}");
-            }
-        }
-    }
 }
 
 proptest! {
