@@ -144,9 +144,7 @@ impl View {
 
     async fn redraw(&mut self, pool: &PgPool) -> anyhow::Result<()> {
         let rows = sqlx::query(TENANTS).fetch_all(pool).await?;
-        if self.first && rows.iter().any(|row| row.try_get::<i64, _>("alerts").is_ok_and(|alerts| alerts > 0)) {
-            self.note_first();
-        }
+        let arrived = rows.iter().any(|row| row.try_get::<i64, _>("alerts").is_ok_and(|alerts| alerts > 0));
         let mut table = Table::new();
         table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(["customer", "state", "alerts", "versions", "high", "newest alert"]);
@@ -161,10 +159,13 @@ impl View {
             ]);
         }
         let text = table.to_string();
-        let mut out = std::io::stdout().lock();
         if self.drawn > 0 {
-            write!(out, "\x1b[{}A\x1b[J", self.drawn)?;
+            print!("\x1b[{}A\x1b[J", self.drawn);
         }
+        if arrived {
+            self.note_first();
+        }
+        let mut out = std::io::stdout().lock();
         writeln!(out, "{text}")?;
         self.drawn = u16::try_from(text.lines().count())?;
         Ok(())
