@@ -2,11 +2,13 @@
 
 mod bad_input;
 mod commands;
+mod contract;
 mod crashes;
 mod health;
 mod main_job;
 mod outages;
 mod paging;
+mod reading;
 mod replicas;
 mod secrets;
 mod standalone;

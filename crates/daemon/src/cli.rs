@@ -88,7 +88,7 @@ pub(crate) enum Tenant {
         name: String,
         /// The directory id (GUID) of its Entra tenant.
         #[arg(long, value_name = "GUID")]
-        tenant: uuid::Uuid,
+        tenant: String,
         /// A key of the section `clouds`.
         #[arg(long, default_value = "global")]
         cloud: String,

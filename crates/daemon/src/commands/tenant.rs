@@ -35,8 +35,7 @@ pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failur
         }
         Tenant::Add { name: called, tenant, cloud, app, sources, refresh_token_stdin, replace_token } => {
             let refresh_token = if refresh_token_stdin { Some(read_token()?) } else { None };
-            let draft =
-                TenantDraft { directory_id: tenant.to_string(), name: called, cloud, app, sources: sources.join(";"), refresh_token };
+            let draft = TenantDraft { directory_id: tenant, name: called, cloud, app, sources: sources.join(";"), refresh_token };
             with_keys(setting, name, async |registry| add(setting, registry, draft, replace_token).await).await
         }
         Tenant::List => without_keys(setting, name, async |registry, _| list(setting, registry).await).await,
