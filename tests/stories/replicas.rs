@@ -88,6 +88,10 @@ async fn a_daemon_that_was_frozen_longer_than_its_leases_writes_nothing_stale_wh
     shared(&[&sleeper, &other], 6).await?;
     world.settled(LONG).await?;
 
+    // Half each, and no tenant on its way from one to the other, so that the sleeper has some in its hands.
+    holds(&sleeper, 3).await?;
+    holds(&other, 3).await?;
+
     // Both fetch new alerts and cannot store them yet; then one freezes with them in its hands. Before that
     // everybody is refused once, so that nobody waits with an older page.
     world.cloud.clear_journal();
