@@ -12,9 +12,10 @@ begin
         grant select on all tables in schema tocsin, dash to tocsin_ingest;
         grant insert, update, delete on
             tocsin.tenant, tocsin.trouble, tocsin.app_fault, tocsin.tenant_key, tocsin.tenant_secret,
-            tocsin.replica, tocsin.lease, tocsin.feed, tocsin.alert, tocsin.gap, tocsin.quarantine to tocsin_ingest;
-        revoke delete on tocsin.alert from tocsin_ingest;
-        grant insert on tocsin.alert_version to tocsin_ingest;
+            tocsin.replica, tocsin.lease, tocsin.feed, tocsin.alert, tocsin.gap, tocsin.quarantine,
+            tocsin.incident, tocsin.incident_redirect, tocsin.reread, tocsin.reconciliation to tocsin_ingest;
+        revoke delete on tocsin.alert, tocsin.incident from tocsin_ingest;
+        grant insert on tocsin.alert_version, tocsin.alert_event to tocsin_ingest;
         revoke all on function tocsin.ensure_version_partition(timestamptz) from public;
         grant execute on function tocsin.ensure_version_partition(timestamptz) to tocsin_ingest;
     end if;

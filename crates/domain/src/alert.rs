@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::ids::AlertId;
+use crate::ids::{AlertId, IncidentId};
 use crate::stamp::Ticks;
 
 /// blake3 over the bytes of one record as received. Two bodies with one hash are one version; a
@@ -26,12 +26,13 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// One record of a page: either an alert, or something that could not be understood as one.
+/// One record of a page: an alert, an incident, or something that could not be understood as either.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every record is an alert; boxing would cost an allocation for each")]
 pub enum Record {
     /// Has an id and a body that Postgres can cast to `json`.
     Alert(AlertRecord),
+    /// The same, for a group of alerts. Only `graph-incidents` delivers them.
+    Incident(IncidentRecord),
     /// Kept raw in quarantine; it never stops its neighbours.
     Poison(Poison),
 }
@@ -41,6 +42,7 @@ impl Record {
     pub fn len(&self) -> usize {
         match self {
             Self::Alert(alert) => alert.raw.len(),
+            Self::Incident(incident) => incident.raw.len(),
             Self::Poison(poison) => poison.raw.len(),
         }
     }
@@ -99,6 +101,46 @@ pub struct AlertFacts {
     pub detection_source: Option<String>,
     /// The kill-chain category.
     pub category: Option<String>,
+    /// Who works on it: a user name, or `Automation`. Personal data of the customer.
+    pub assigned_to: Option<String>,
+    /// What it turned out to be: `truePositive`, `falsePositive`, `informationalExpectedActivity`.
+    pub classification: Option<String>,
+    /// The finer word for that, such as `malware` or `securityTesting`.
+    pub determination: Option<String>,
+}
+
+/// An incident as Graph delivered it: a group of alerts, which may have been merged into another one.
+#[derive(Clone)]
+pub struct IncidentRecord {
+    /// As the API gave it.
+    pub id: IncidentId,
+    /// Over `raw`.
+    pub hash: ContentHash,
+    /// The object as received. Postgres can cast it to `json`.
+    pub raw: Bytes,
+    /// The source's last-update stamp, if it could be read.
+    pub last_update: Option<Ticks>,
+    /// Its creation time.
+    pub created: Option<Ticks>,
+    /// Headline.
+    pub title: Option<String>,
+    /// In Graph's words.
+    pub severity: Option<String>,
+    /// In Graph's words; `redirected` after a merge.
+    pub status: Option<String>,
+    /// The incident that has taken this one's place.
+    pub redirect: Option<IncidentId>,
+}
+
+impl fmt::Debug for IncidentRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncidentRecord")
+            .field("id", &self.id)
+            .field("hash", &self.hash)
+            .field("last_update", &self.last_update)
+            .field("redirect", &self.redirect)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A record that cannot be stored as an alert, with the reason in words.

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
+use crate::reread::RereadMove;
 use crate::stamp::Ticks;
+use crate::tenant::words;
 
 /// What is known of the order in which a source answers. It is believed only when seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,11 +46,24 @@ pub struct FeedState {
     pub throttled_until: Option<Ticks>,
 }
 
-/// A step of the cursor, written in the same transaction as the alerts that justify it.
+/// A step of the cursor, written in the same transaction as the records that justify it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CursorMove {
-    /// The new watermark. The store keeps the greater of this and what it has.
-    pub watermark: Ticks,
+pub enum CursorMove {
+    /// First contact: the feed is read live from an instant on, and what lies before is a backfill. Writes
+    /// nothing when the feed has a watermark already.
+    Begin {
+        /// The first watermark.
+        live_from: Ticks,
+        /// The backfill reads `[history_from, live_from)`. Nothing to read when they are equal.
+        history_from: Ticks,
+    },
+    /// Everything polled so far is stored.
+    Live {
+        /// The new watermark. The store keeps the greater of this and what it has.
+        watermark: Ticks,
+    },
+    /// A re-read has come this far.
+    Reread(RereadMove),
 }
 
 /// A stretch of a source that could not be read, and why: a row of `dash.gap`.
@@ -58,8 +73,24 @@ pub struct Gap {
     pub from: Ticks,
     /// Last instant that may be missing.
     pub to: Ticks,
+    /// What kind it is, which decides whether it can heal.
+    pub kind: GapKind,
     /// Why, in words.
     pub reason: String,
+}
+
+words! {
+    /// What kind of gap.
+    GapKind {
+        /// More records share one stamp than the source lets us reach.
+        Ties = "ties",
+        /// A record is larger than we can take in.
+        TooLarge = "too-large",
+        /// The source fails whenever it is asked for a certain record.
+        Failing = "failing",
+        /// Nobody read for longer than Microsoft keeps data. Never heals by itself.
+        Expired = "expired",
+    }
 }
 
 /// Where a walk starts: `overlap` before the watermark, or `first_sync` before now at first contact.

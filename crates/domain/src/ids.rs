@@ -70,6 +70,11 @@ text_id! {
 }
 
 text_id! {
+    /// An incident as Graph names it: a number, spelled as text.
+    IncidentId
+}
+
+text_id! {
     /// A key of `[apps]` in the configuration: the app registration that a tenant is reached with.
     AppName
 }

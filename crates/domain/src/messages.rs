@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::alert::Record;
 use crate::cursor::{CursorMove, Gap, Order};
 use crate::ids::{AppName, CloudName, Epoch, TenantId};
+use crate::reread::Errand;
 use crate::stamp::Ticks;
 use crate::tenant::{Source, TenantState};
 use crate::verdict::Trouble;
@@ -97,14 +98,31 @@ pub struct AlertBatch {
     pub source: Source,
     /// In the order of the page.
     pub records: Vec<Record>,
-    /// Written in the same transaction; `Some` only with the last slice of a page or window.
+    /// Written in the same transaction; `Some` only with the last slice of a page or window, or alone.
     pub cursor: Option<CursorMove>,
     /// What could not be read, written in the same transaction.
     pub gaps: Vec<Gap>,
-    /// Whether this is fresh news rather than history, so that its age says something about us.
-    pub live: bool,
+    /// What the records were read for.
+    pub purpose: Purpose,
     /// Answered once, after COMMIT or when it is refused for good.
     pub ack: oneshot::Sender<Result<Committed, Refusal>>,
+}
+
+/// What records were read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Polling.
+    Live {
+        /// The feed was up to date before: the age of these records says something about us.
+        fresh: bool,
+    },
+    /// Reading again. What it finds is counted in the row of this errand.
+    Reread {
+        /// What for.
+        errand: Errand,
+        /// A record that is new and stamped before this (or not stamped at all) was missed by polling.
+        polled_before: Ticks,
+    },
 }
 
 /// What a committed batch came to.
@@ -118,6 +136,11 @@ pub struct Committed {
     pub duplicate: u64,
     /// Records put into quarantine for the first time.
     pub quarantined: u64,
+    /// Of the new and updated, those that polling had passed over.
+    pub late: u64,
+    /// The re-read that this batch belongs to has been cancelled, or begun anew: it is to be dropped. The records
+    /// are stored all the same.
+    pub cancelled: bool,
 }
 
 /// Why a batch was refused for good. Passing trouble of the database is no refusal: the sink waits.

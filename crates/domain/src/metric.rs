@@ -25,3 +25,9 @@ pub const BUILD_INFO: &str = "tocsin_build_info";
 pub const GAPS: &str = "tocsin_gap_total";
 /// Histogram, seconds: one batch, from received to committed.
 pub const COMMIT_SECONDS: &str = "tocsin_commit_seconds";
+/// Counter `{rung="short|long"}`: alerts that a rung of the ladder found and polling had missed. Our honesty.
+pub const LATE_FOUND: &str = "tocsin_late_found_total";
+/// Counter `{errand}`: re-reads that came to their end.
+pub const REREADS: &str = "tocsin_reread_total";
+/// Counter `{kind="missing|changed|only_stored"}`: differences that comparisons of source and store found.
+pub const RECONCILE_DIFFERENCES: &str = "tocsin_reconcile_difference_total";

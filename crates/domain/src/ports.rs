@@ -1,10 +1,12 @@
 //! What siblings ask of each other without naming each other.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::cursor::FeedState;
-use crate::ids::{AppName, TenantId};
+use crate::ids::{AlertId, AppName, TenantId};
 use crate::messages::HeldTenant;
+use crate::reread::{Errand, Reread};
 use crate::stamp::Ticks;
 use crate::tenant::{Audience, Source};
 use crate::token::{AccessToken, ClientSecret};
@@ -33,7 +35,7 @@ pub struct NoToken {
     pub retry_at: Ticks,
 }
 
-/// Reads how far a feed has come. Implemented by `sink`, called by `alert-poller` when it starts a feed.
+/// Reads how far feeds have come. Implemented by `sink`, called by `alert-poller`.
 #[async_trait]
 pub trait Cursors: Send + Sync + 'static {
     /// The stored state, or the start value for a feed never seen.
@@ -41,6 +43,30 @@ pub trait Cursors: Send + Sync + 'static {
     /// # Errors
     /// When the database cannot be asked; the caller tries again later.
     async fn feed_state(&self, tenant: TenantId, source: Source) -> Result<FeedState, StoreUnavailable>;
+
+    /// The latest re-read of each errand of a feed, finished ones included: they say when it was done last.
+    ///
+    /// # Errors
+    /// The same.
+    async fn rereads(&self, tenant: TenantId, source: Source) -> Result<Vec<Reread>, StoreUnavailable>;
+
+    /// Open re-reads of these tenants that an operator has asked for.
+    ///
+    /// # Errors
+    /// The same.
+    async fn asked_for(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable>;
+
+    /// Alerts whose latest state came from this source with a last-update stamp in `[from, to)`.
+    ///
+    /// # Errors
+    /// The same.
+    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<AlertId>, StoreUnavailable>;
+
+    /// Bodies in quarantine that an operator wants tried again, at most `limit`.
+    ///
+    /// # Errors
+    /// The same.
+    async fn to_replay(&self, tenant: TenantId, source: Source, limit: u32) -> Result<Vec<Bytes>, StoreUnavailable>;
 }
 
 /// The database cannot be asked now.

@@ -1,14 +1,9 @@
 //! What a tenant can be, where its alerts come from, and whom an access token is for.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $text)] $variant,)+
         }
@@ -23,24 +18,25 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        impl FromStr for $name {
-            type Err = UnknownWord;
+        impl std::str::FromStr for $name {
+            type Err = $crate::tenant::UnknownWord;
 
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or_else(|| UnknownWord {
-                    found: text.to_owned(),
-                    known: Self::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", "),
+            fn from_str(text: &str) -> Result<Self, $crate::tenant::UnknownWord> {
+                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or_else(|| {
+                    $crate::tenant::UnknownWord::new(text, Self::ALL.iter().map(|word| word.as_str()))
                 })
             }
         }
     };
 }
+
+pub(crate) use words;
 
 /// A word that is none of those known.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +44,13 @@ macro_rules! words {
 pub struct UnknownWord {
     found: String,
     known: String,
+}
+
+impl UnknownWord {
+    /// Names what was found and what would have been known.
+    pub(crate) fn new(found: &str, known: impl Iterator<Item = &'static str>) -> Self {
+        Self { found: found.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+    }
 }
 
 words! {
