@@ -11,7 +11,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Clock, CloudName, Record, RefreshToken, Source, SystemClock, TenantId};
+use domain::{Axis, Clock, CloudName, Record, RefreshToken, Source, SystemClock, TenantId};
 use microsoft::{AlertsApi, App, Grant, Http, HttpSettings, PageQuery, SignIn, WindowQuery, built_in};
 
 #[tokio::main]
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (http, clock) = (Http::new(HttpSettings::default())?, Arc::new(SystemClock));
     let signed_in = SignIn::new(http.clone(), clock.clone()).redeem(cloud, &app, tenant, source.audience(), &token, None).await?;
     let from = clock.now().minus(Duration::from_secs(7 * 86_400));
-    let window = WindowQuery { from, before: None, top: 20, skip: 0, ordered: true };
+    let window = WindowQuery { from, before: None, top: 20, skip: 0, ordered: true, axis: Axis::Update, facets: [None; 3] };
     let page = AlertsApi::new(http, clock).fetch(cloud, source, &signed_in.access, &PageQuery::Window(window)).await?;
     println!(
         "{} records in {} bytes, {}",
@@ -52,6 +52,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     column(alert.facts.status),
                     alert.id
                 );
+            }
+            Record::Incident(incident) => {
+                println!("{}  {}", incident.status.as_deref().unwrap_or("-"), incident.id);
             }
             Record::Poison(poison) => println!("not understood: {} ({} bytes)", poison.reason, poison.raw.len()),
         }

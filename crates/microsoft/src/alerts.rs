@@ -1,10 +1,11 @@
-//! Reading pages of alerts.
+//! Reading pages of alerts and incidents.
 
 mod refusal;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use domain::rehearsal::point;
 use domain::{AccessToken, Clock, Record, Source, Ticks, Verdict};
 use reqwest::StatusCode;
 use url::Url;
@@ -41,7 +42,10 @@ pub fn max_skip(source: Source) -> u32 {
 
 /// Whether the source can be asked for an order at all. Whether it obeys is another matter.
 pub fn supports_order(source: Source) -> bool {
-    source == Source::GraphAlerts
+    match source {
+        Source::GraphAlerts | Source::GraphIncidents => true,
+        Source::MdeAlerts => false,
+    }
 }
 
 /// The alert APIs, for all tenants.
@@ -128,30 +132,26 @@ impl AlertsApi {
 fn address<'a>(cloud: &'a Cloud, source: Source, query: &PageQuery) -> Result<(&'a Url, Url), ApiError> {
     let unsupported = |reason: String, action: String| ApiError::new(ApiErrorKind::Unsupported, Verdict::OurBug, reason, action, None);
     let audience = source.audience();
-    if source == Source::GraphIncidents {
-        let action = "you: take graph-incidents from the sources of this tenant; its alerts come through graph-alerts";
-        return Err(unsupported("incidents cannot be read yet".to_owned(), action.to_owned()));
-    }
     let base = cloud.api_url(audience).ok_or_else(|| {
         let action = format!("you: take {source} from the sources of this tenant, or give its cloud {audience}_url and {audience}_scope");
         unsupported(format!("this cloud has no {audience} API"), action)
     })?;
     let url = match query {
-        PageQuery::Window(window) => {
-            window.url(source, base).ok_or_else(|| unsupported(format!("{source} cannot be read by time"), "nothing".to_owned()))?
-        }
+        PageQuery::Window(window) => window.url(source, base),
         PageQuery::Next(link) => link.url().clone(),
     };
     Ok((base, url))
 }
 
-/// The page as records; each ends as an alert or as poison.
+/// The page as records; each ends as an alert, as an incident or as poison.
 async fn take_apart(source: Source, body: Bytes) -> Result<(Vec<Record>, Next), ApiError> {
+    point("split.before").await.map_err(|rehearsed| refusal::rehearsed(source, &rehearsed))?;
     let long = body.len() > LONG_WORK;
     let work = move || {
         let Split { records, next } = split(&body)?;
         Some((records.into_iter().map(|raw| extract::record(source, raw)).collect(), next))
     };
     let apart = if long { tokio::task::spawn_blocking(work).await.ok().flatten() } else { work() };
+    point("split.after").await.map_err(|rehearsed| refusal::rehearsed(source, &rehearsed))?;
     apart.ok_or_else(|| refusal::bad_page(source))
 }

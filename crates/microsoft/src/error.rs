@@ -49,7 +49,7 @@ pub enum ApiErrorKind {
     BadAnswer,
     /// Any other refusal: we asked for something wrong.
     Refused,
-    /// This cloud has no such source, or we cannot read it yet. Nothing was asked.
+    /// This cloud has no such source, or an address that must not be called. Nothing was asked.
     Unsupported,
 }
 

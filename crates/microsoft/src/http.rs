@@ -8,14 +8,17 @@
 //! which no proxy of the environment ever sees.
 
 mod body;
+mod failure;
+mod resolver;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::rehearsal::bug;
 use domain::token::Bearer;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Certificate, Client, RequestBuilder, Response};
 use secrecy::ExposeSecret;
 use url::Url;
 use zeroize::Zeroizing;
@@ -23,6 +26,8 @@ use zeroize::Zeroizing;
 use crate::clouds::is_loopback;
 
 pub(crate) use body::{read_error_body, read_page_body, read_secret_body};
+pub(crate) use failure::{Failure, let_through};
+pub use resolver::Resolver;
 
 /// Bounds of a call. The defaults are for Microsoft as it is; tests use shorter ones.
 #[derive(Clone, Debug)]
@@ -47,6 +52,10 @@ pub struct HttpSettings {
     pub max_body: usize,
     /// Whether `HTTPS_PROXY` and `NO_PROXY` count. Hosts of this machine are always called directly.
     pub system_proxy: bool,
+    /// Looks names up in place of the machine.
+    pub resolver: Option<Resolver>,
+    /// Certificates (DER) of authorities that are trusted besides the machine's.
+    pub extra_roots: Vec<Bytes>,
 }
 
 impl Default for HttpSettings {
@@ -62,6 +71,8 @@ impl Default for HttpSettings {
             keep_alive_timeout: Duration::from_secs(10),
             max_body: 64 * 1024 * 1024,
             system_proxy: true,
+            resolver: None,
+            extra_roots: Vec::new(),
         }
     }
 }
@@ -89,31 +100,16 @@ impl std::fmt::Debug for Http {
     }
 }
 
-/// Why there is no answer, or only half of one. Made of words that hold no address and no secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("did not answer in time")]
-    TimedOut,
-    #[error("broke off in the middle of its answer: {0}")]
-    BrokeOff(String),
-    #[error("sent an answer of more than {0} bytes")]
-    TooLarge(usize),
-    #[error("was not asked: the address is not one of those that were configured")]
-    Elsewhere,
-    #[error("was not asked: the request cannot be written down")]
-    Unwritable,
-}
-
 impl Http {
     /// Makes the client. Do it at start-up: it reads the machine's certificates.
     ///
     /// # Errors
-    /// When the machine has no usable certificate store.
+    /// When the machine has no usable certificate store, or an extra certificate cannot be read.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
+        let roots: Result<Vec<_>, _> = settings.extra_roots.iter().map(|der| Certificate::from_der(der)).collect();
+        let roots = roots.map_err(|error| HttpError(failure::innermost(&error)))?;
         let builder = || {
-            Client::builder()
+            let builder = Client::builder()
                 .user_agent(concat!("tocsin/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
@@ -127,12 +123,17 @@ impl Http {
                 .http2_keep_alive_timeout(settings.keep_alive_timeout)
                 .http2_keep_alive_while_idle(true)
                 .tls_version_min(reqwest::tls::Version::TLS_1_2)
+                .tls_certs_merge(roots.clone());
+            match &settings.resolver {
+                Some(resolver) => builder.dns_resolver(resolver.clone()),
+                None => builder,
+            }
         };
         let mut secure = builder().https_only(true);
         if !settings.system_proxy {
             secure = secure.no_proxy();
         }
-        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| HttpError(innermost(&error)));
+        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| HttpError(failure::innermost(&error)));
         Ok(Self(Arc::new(Inner { secure: build(secure)?, local: build(builder().no_proxy())?, settings })))
     }
 
@@ -171,7 +172,7 @@ impl Http {
         bearer: &Bearer,
         client_request_id: &str,
     ) -> Result<Response, Failure> {
-        if !same_origin(url, base) {
+        if !at_home(url, base) {
             return Err(Failure::Elsewhere);
         }
         let client = self.client_for(url, allow_plaintext)?;
@@ -204,7 +205,7 @@ impl Http {
 }
 
 /// Whether both addresses have one scheme, host and port, and the first holds no user name.
-pub(crate) fn same_origin(url: &Url, base: &Url) -> bool {
+fn same_origin(url: &Url, base: &Url) -> bool {
     url.has_host()
         && url.scheme() == base.scheme()
         && url.host() == base.host()
@@ -213,33 +214,13 @@ pub(crate) fn same_origin(url: &Url, base: &Url) -> bool {
         && url.password().is_none()
 }
 
+/// Whether an access token for `base` may go to `url` (I19). Asked twice: when a link is read, and when it is called.
+pub(crate) fn at_home(url: &Url, base: &Url) -> bool {
+    same_origin(url, base) || bug("foreign-link-followed")
+}
+
 async fn send(request: RequestBuilder) -> Result<Response, Failure> {
     request.send().await.map_err(Failure::from)
-}
-
-impl From<reqwest::Error> for Failure {
-    fn from(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        if error.is_timeout() {
-            Self::TimedOut
-        } else if error.is_builder() {
-            Self::Unwritable
-        } else if error.is_body() || error.is_decode() {
-            Self::BrokeOff(innermost(&error))
-        } else {
-            Self::Unreachable(innermost(&error))
-        }
-    }
-}
-
-/// The last word of a chain of errors, which is the one that says what happened ("connection
-/// refused", "certificate expired"). Cut short, on one line.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(160).collect()
 }
 
 #[cfg(test)]

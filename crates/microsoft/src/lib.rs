@@ -8,15 +8,17 @@
 //! | [`app`] | who we are there: an app registration and its grant |
 //! | [`http`] | the one client, and the one place that attaches an access token to a request |
 //! | [`oauth`] | getting access tokens; what each sign-in error means |
-//! | [`alerts`], [`query`] | reading pages of alerts |
+//! | [`alerts`], [`query`] | reading pages of alerts and incidents |
 //! | [`error`] | why a page could not be read |
-//! | [`extract`] | one raw record to an alert or to poison |
+//! | [`extract`] | one raw record to an alert, an incident or poison |
 
 pub mod alerts;
 pub mod app;
 pub mod clouds;
 pub mod error;
 pub mod extract;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod http;
 mod members;
 pub mod oauth;
@@ -28,6 +30,6 @@ pub use alerts::{AlertsApi, Page, max_page, max_skip, supports_order};
 pub use app::{App, Grant};
 pub use clouds::{Cloud, CloudError, built_in};
 pub use error::{ApiError, ApiErrorKind};
-pub use http::{Http, HttpError, HttpSettings};
+pub use http::{Http, HttpError, HttpSettings, Resolver};
 pub use oauth::{Redeemed, SignIn, SignInError};
-pub use query::{NextLink, PageQuery, WindowQuery};
+pub use query::{Facet, FacetField, NextLink, PageQuery, WindowQuery, facets};

@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use domain::token::Bearer;
 use domain::{AccessToken, Audience, ClientSecret, Clock, RefreshToken, TenantId, Ticks};
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::app::{App, Grant};
 use crate::clouds::{self, Cloud};
@@ -27,9 +30,9 @@ pub use error::SignInError;
 /// shortest life that an administrator can set.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(10 * 60);
 /// Less would have us ask again in a loop.
-const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+pub(crate) const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// The longest that Microsoft documents.
-const LONGEST_LIFE: Duration = Duration::from_secs(28 * 60 * 60);
+pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(28 * 60 * 60);
 
 /// The sign-in service, for all tenants.
 #[derive(Clone)]
@@ -118,18 +121,34 @@ impl SignIn {
         let headers = answer.headers().clone();
         let body = read_secret_body(answer).await;
         tracing::debug!(status = status.as_u16(), client_request_id, "the sign-in service answered");
-        if status != reqwest::StatusCode::OK {
-            let body = body.unwrap_or_default();
-            return Err(error::refused(status.as_u16(), &headers, &body, self.clock.now()));
-        }
-        let body = body.map_err(|failure| error::unanswered(&failure))?;
-        let tokens = wire::Tokens::read(&body).ok_or_else(|| error::no_tokens(status.as_u16()))?;
-        claims::check_tenant(tenant, tokens.id_token.as_deref(), &tokens.access_token)?;
-        let bearer = Bearer::new(tokens.access_token.as_ref()).ok_or_else(|| error::no_tokens(status.as_u16()))?;
-        // Counted from before the call: the answer may have been long on its way.
-        let access = AccessToken { bearer, expires_at: expiry(asked_at, tokens.expires_in) };
-        Ok(Redeemed { access, refresh: tokens.refresh_token.and_then(|token| RefreshToken::new(token.as_ref())) })
+        let body = match body {
+            Ok(body) => body,
+            Err(failure) if status == StatusCode::OK => return Err(error::unanswered(&failure)),
+            // What breaks off is simply shorter: the status says enough.
+            Err(_) => Zeroizing::default(),
+        };
+        read_answer(tenant, status, &headers, &body, asked_at, self.clock.now())
     }
+}
+
+/// What an answer of the token endpoint comes to. Counted from before the call, since the answer may have been long
+/// on its way.
+pub(crate) fn read_answer(
+    tenant: TenantId,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    asked_at: Ticks,
+    now: Ticks,
+) -> Result<Redeemed, SignInError> {
+    if status != StatusCode::OK {
+        return Err(error::refused(status.as_u16(), headers, body, now));
+    }
+    let tokens = wire::Tokens::read(body).ok_or_else(|| error::no_tokens(status.as_u16()))?;
+    claims::check_tenant(tenant, tokens.id_token.as_deref(), &tokens.access_token)?;
+    let bearer = Bearer::new(tokens.access_token.as_ref()).ok_or_else(|| error::no_tokens(status.as_u16()))?;
+    let access = AccessToken { bearer, expires_at: expiry(asked_at, tokens.expires_in) };
+    Ok(Redeemed { access, refresh: tokens.refresh_token.and_then(|token| RefreshToken::new(token.as_ref())) })
 }
 
 fn scope_of(cloud: &Cloud, audience: Audience) -> Result<&str, SignInError> {
@@ -150,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_life_is_what_the_answer_says_within_reason() {
+    fn fault_40_a_life_is_what_the_answer_says_within_reason() {
         let life = |expires_in| expiry(Ticks(0), expires_in).since(Ticks(0)).as_secs();
         assert_eq!(life(Some(3599.0)), 3599);
         assert_eq!(life(Some(5400.0)), 5400);

@@ -11,7 +11,7 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// The longest we let ourselves be sent away; then we ask again.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60 * 60);
-const SHORTEST: Duration = Duration::from_secs(1);
+pub(crate) const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A wait that the other side asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_retry_after_becomes_a_bounded_wait() {
+    fn fault_15_every_form_of_retry_after_becomes_a_bounded_wait() {
         for (text, expected) in [
             ("41", Some((41_000, false))),
             (" 315 ", Some((315_000, false))),

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use domain::rehearsal::Rehearsed;
 use domain::{Audience, Source, Ticks, Verdict};
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde_json::value::RawValue;
@@ -48,7 +49,7 @@ impl Refused<'_> {
             401 => self.unauthorized(&code),
             402 | 403 => self.forbidden(said, &code),
             400 if self.asked_for_order() && self.body_names_the_order() => {
-                let reason = format!("{api} does not sort by last update; its alerts are read by time windows instead");
+                let reason = format!("{api} does not sort by time; it is read by time windows instead");
                 error(ApiErrorKind::OrderRefused, Verdict::Retry, reason, "nothing")
             }
             400 | 410 if matches!(self.query, PageQuery::Next(_)) => {
@@ -108,11 +109,12 @@ impl Refused<'_> {
             let code = if said.says("DisabledFeature") { "DisabledFeature" } else { code };
             return ApiError::new(ApiErrorKind::Forbidden, Verdict::NeedsCustomer, reason, action, Some(code));
         }
-        let (permission, role) = match self.source.audience() {
-            Audience::Graph => ("SecurityAlert.Read.All", "the role Security Reader"),
-            Audience::Defender => ("Alert.Read.All (for a user's token: Alert.Read)", "the Defender permission View Data"),
+        let (what, permission, role) = match self.source {
+            Source::GraphAlerts => ("alerts", "SecurityAlert.Read.All", "the role Security Reader"),
+            Source::GraphIncidents => ("incidents", "SecurityIncident.Read.All", "the role Security Reader"),
+            Source::MdeAlerts => ("alerts", "Alert.Read.All (for a user's token: Alert.Read)", "the Defender permission View Data"),
         };
-        let reason = format!("{api} does not let us read alerts: a permission or a role is missing or was taken away");
+        let reason = format!("{api} does not let us read {what}: a permission or a role is missing or was taken away");
         let action = format!(
             "the customer: an administrator consents to {permission} for our app, and gives {role} to the account that reads, if it is a user"
         );
@@ -169,6 +171,10 @@ pub(super) fn unanswered(source: Source, query: &PageQuery, failure: &Failure) -
     let error = |kind, verdict, action: &str, code| ApiError::new(kind, verdict, reason.as_str(), action, Some(code));
     match failure {
         Failure::Unreachable(_) => error(ApiErrorKind::Unavailable, Verdict::Retry, &check_network(source), "unreachable"),
+        Failure::Proxy(_) => {
+            let url = format!("{}_url", source.audience());
+            error(ApiErrorKind::Unavailable, Verdict::Retry, &crate::http::let_through(&url), "proxy")
+        }
         Failure::TimedOut => error(ApiErrorKind::Unavailable, Verdict::Retry, WAIT, "timeout"),
         Failure::BrokeOff(_) => error(ApiErrorKind::Unavailable, Verdict::Retry, WAIT, "broke-off"),
         Failure::TooLarge(_) => error(ApiErrorKind::TooLarge, Verdict::Retry, "nothing; smaller pages are asked for", "too-large"),
@@ -185,6 +191,11 @@ pub(super) fn unanswered(source: Source, query: &PageQuery, failure: &Failure) -
 pub(super) fn bad_page(source: Source) -> ApiError {
     let reason = format!("{} answered with something that is no page of alerts", name(source));
     ApiError::new(ApiErrorKind::BadAnswer, Verdict::Retry, reason, check_address(source), Some("bad-answer"))
+}
+
+/// A rehearsal lets this fail. It passes, like an outage.
+pub(super) fn rehearsed(source: Source, rehearsed: &Rehearsed) -> ApiError {
+    ApiError::new(ApiErrorKind::Unavailable, Verdict::Retry, format!("{}: {rehearsed}", name(source)), WAIT, Some("rehearsed"))
 }
 
 /// The page names a next page at an address that our token must not go to.
@@ -270,7 +281,15 @@ mod tests {
     use crate::query::{NextLink, WindowQuery};
 
     fn window(ordered: bool) -> PageQuery {
-        PageQuery::Window(WindowQuery { from: Ticks(0), before: None, top: 1000, skip: 0, ordered })
+        PageQuery::Window(WindowQuery {
+            from: Ticks(0),
+            before: None,
+            top: 1000,
+            skip: 0,
+            ordered,
+            axis: domain::Axis::Update,
+            facets: [None; 3],
+        })
     }
 
     fn next() -> PageQuery {
@@ -343,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_no_longer_good_says_so() {
+    fn fault_18_a_link_that_is_no_longer_good_says_so() {
         for status in [400, 410] {
             let error = ask(Source::GraphAlerts, &next(), status, &HeaderMap::new(), r#"{"error":{"code":"InvalidSkipToken"}}"#);
             assert_eq!((error.kind(), error.trouble().verdict), (ApiErrorKind::SkipExpired, Verdict::Retry));
@@ -353,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_wait_is_taken_from_429_and_from_an_outage_alike() {
+    fn fault_14_16_a_time_to_wait_is_taken_from_429_and_from_an_outage_alike() {
         for status in [429, 503, 504, 509] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, "2.128".parse().unwrap())]);
             let error = ask(Source::MdeAlerts, &window(false), status, &headers, "");
@@ -363,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claims_challenge_calls_for_a_person() {
+    fn fault_43_a_claims_challenge_calls_for_a_person() {
         let mut headers = HeaderMap::new();
         headers.append(WWW_AUTHENTICATE, "Basic".parse().unwrap());
         headers.append(WWW_AUTHENTICATE, r#"Bearer realm="", error="insufficient_claims", claims="e30=""#.parse().unwrap());
@@ -377,6 +396,8 @@ mod tests {
         assert!(graph(403, "").trouble().action.contains("SecurityAlert.Read.All"));
         let error = ask(Source::MdeAlerts, &window(false), 403, &HeaderMap::new(), "");
         assert!(error.trouble().action.contains("Alert.Read.All") && !error.trouble().action.contains("SecurityAlert"));
+        let incidents = ask(Source::GraphIncidents, &window(true), 403, &HeaderMap::new(), "").trouble();
+        assert!(incidents.action.contains("SecurityIncident.Read.All") && incidents.reason.contains("read incidents"));
         assert_eq!(error.trouble().code.as_deref(), Some("http-403"));
         assert_eq!(graph(403, r#"{"error":{"code":"DisabledFeature"}}"#).trouble().code.as_deref(), Some("DisabledFeature"));
     }

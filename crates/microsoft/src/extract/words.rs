@@ -13,6 +13,31 @@ const SEVERITIES: &[&str] = &["unknown", "informational", "low", "medium", "high
 
 const STATUSES: &[&str] = &["unknown", "new", "inProgress", "resolved"];
 
+const INCIDENT_STATUSES: &[&str] = &["active", "inProgress", "resolved", "redirected", "awaitingAction"];
+
+const CLASSIFICATIONS: &[&str] = &["truePositive", "falsePositive", "informationalExpectedActivity"];
+
+const DETERMINATIONS: &[&str] = &[
+    "apt",
+    "malware",
+    "securityPersonnel",
+    "securityTesting",
+    "unwantedSoftware",
+    "other",
+    "multiStagedAttack",
+    "compromisedAccount",
+    "phishing",
+    "maliciousUserActivity",
+    "notMalicious",
+    "notEnoughDataToValidate",
+    "confirmedActivity",
+    "lineOfBusinessApplication",
+];
+
+/// How the APIs say that nobody has judged an alert yet. Graph writes one of these where Endpoint sends null,
+/// and an alert that is read through both must not look as if it changed all the time.
+const UNJUDGED: &[&str] = &["", "unknown", "unspecified", "notAvailable", "notSet"];
+
 const SERVICE_SOURCES: &[&str] = &[
     "unknown",
     ENDPOINT,
@@ -74,6 +99,17 @@ const ENDPOINT_DETECTION_SOURCES: &[(&str, &str)] = &[
     ("AadIdentityProtection", "azureAdIdentityProtection"),
 ];
 
+/// Endpoint's pages, and Graph's own page beside Graph's schema, contradict each other about these.
+const OTHER_CLASSIFICATIONS: &[(&str, &str)] = &[("Informational, expected activity", "informationalExpectedActivity")];
+
+/// The same for the finer word.
+const OTHER_DETERMINATIONS: &[(&str, &str)] = &[
+    ("CompromisedUser", "compromisedAccount"),
+    ("Clean", "notMalicious"),
+    ("InsufficientData", "notEnoughDataToValidate"),
+    ("ConfirmedUserActivity", "confirmedActivity"),
+];
+
 pub(super) fn severity(source: Source, text: String) -> String {
     let text = if text.eq_ignore_ascii_case("unspecified") { "unknown".to_owned() } else { text };
     spell(source, SEVERITIES, text)
@@ -81,6 +117,28 @@ pub(super) fn severity(source: Source, text: String) -> String {
 
 pub(super) fn status(source: Source, text: String) -> String {
     spell(source, STATUSES, text)
+}
+
+pub(super) fn incident_status(text: String) -> String {
+    spell(Source::GraphIncidents, INCIDENT_STATUSES, text)
+}
+
+/// `None` while nobody has judged it.
+pub(super) fn classification(source: Source, text: String) -> Option<String> {
+    judgement(source, CLASSIFICATIONS, OTHER_CLASSIFICATIONS, text)
+}
+
+/// `None` while nobody has judged it.
+pub(super) fn determination(source: Source, text: String) -> Option<String> {
+    judgement(source, DETERMINATIONS, OTHER_DETERMINATIONS, text)
+}
+
+fn judgement(source: Source, known: &[&str], others: &[(&str, &str)], text: String) -> Option<String> {
+    if UNJUDGED.iter().any(|word| word.eq_ignore_ascii_case(&text)) {
+        return None;
+    }
+    let other = others.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
+    Some(other.map_or_else(|| spell(source, known, text), |(_, word)| (*word).to_owned()))
 }
 
 pub(super) fn service_source(text: String) -> String {
@@ -167,6 +225,76 @@ mod tests {
         assert_eq!(service_source("microsoftDefenderForToasters".to_owned()), "microsoftDefenderForToasters");
         assert_eq!(detection_source(graph, "microsoftDefenderForIoT".to_owned()), "microsoftDefenderForIoT");
         assert_eq!(detection_source(graph, "MTP".to_owned()), "MTP");
+    }
+
+    #[test]
+    fn a_judgement_is_one_word_whichever_api_tells_it() {
+        // What Graph's schema says, and what Endpoint's pages say for the same.
+        for (graph, endpoint) in [
+            ("truePositive", &["TruePositive"][..]),
+            ("falsePositive", &["FalsePositive"]),
+            ("informationalExpectedActivity", &["InformationalExpectedActivity", "Informational, expected activity"]),
+        ] {
+            assert_eq!(classification(Source::GraphAlerts, graph.to_owned()).as_deref(), Some(graph));
+            for text in endpoint {
+                assert_eq!(classification(Source::MdeAlerts, (*text).to_owned()).as_deref(), Some(graph), "{text}");
+            }
+        }
+        for (graph, endpoint) in [
+            ("compromisedAccount", &["CompromisedUser", "CompromisedAccount"][..]),
+            ("notMalicious", &["Clean", "NotMalicious"]),
+            ("notEnoughDataToValidate", &["InsufficientData", "NotEnoughDataToValidate"]),
+            ("confirmedActivity", &["ConfirmedUserActivity", "ConfirmedActivity"]),
+            ("multiStagedAttack", &["MultiStagedAttack"]),
+            ("maliciousUserActivity", &["MaliciousUserActivity"]),
+            ("malware", &["Malware"]),
+            ("phishing", &["Phishing"]),
+            ("unwantedSoftware", &["UnwantedSoftware"]),
+            ("other", &["Other"]),
+            ("securityTesting", &["SecurityTesting"]),
+            ("lineOfBusinessApplication", &["LineOfBusinessApplication"]),
+            ("apt", &["Apt"]),
+            ("securityPersonnel", &["SecurityPersonnel"]),
+            // A word that nobody knows is the same word from both, too.
+            ("ransomwareGang", &["RansomwareGang"]),
+        ] {
+            assert_eq!(determination(Source::GraphAlerts, graph.to_owned()).as_deref(), Some(graph));
+            for text in endpoint {
+                assert_eq!(determination(Source::MdeAlerts, (*text).to_owned()).as_deref(), Some(graph), "{text}");
+            }
+        }
+        // The words of Graph's own page instead of its schema.
+        for (text, word) in [
+            ("compromisedUser", "compromisedAccount"),
+            ("clean", "notMalicious"),
+            ("insufficientData", "notEnoughDataToValidate"),
+            ("confirmedUserActivity", "confirmedActivity"),
+        ] {
+            assert_eq!(determination(Source::GraphAlerts, text.to_owned()).as_deref(), Some(word));
+        }
+    }
+
+    #[test]
+    fn nothing_judged_is_nothing_in_any_spelling() {
+        for source in [Source::GraphAlerts, Source::MdeAlerts] {
+            for text in ["", "unknown", "Unknown", "NotAvailable", "notSet", "unspecified"] {
+                assert_eq!(classification(source, text.to_owned()), None, "{text}");
+                assert_eq!(determination(source, text.to_owned()), None, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_two_spellings_of_an_incidents_status_are_one() {
+        for (text, word) in [
+            ("Active", "active"),
+            ("inProgress", "inProgress"),
+            ("Redirected", "redirected"),
+            ("awaitingAction", "awaitingAction"),
+            ("Odd", "Odd"),
+        ] {
+            assert_eq!(incident_status(text.to_owned()), word);
+        }
     }
 
     #[test]

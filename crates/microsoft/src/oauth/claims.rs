@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn any_token_of_another_tenant_spoils_the_answer() {
+    fn fault_38_any_token_of_another_tenant_spoils_the_answer() {
         let (right, wrong) = (for_tenant(OURS), for_tenant(Uuid::from_u128(7)));
         for (id, access) in [(Some(&right), &wrong), (Some(&wrong), &right), (None, &wrong), (Some(&wrong), &"opaque".to_owned())] {
             assert_eq!(code(id.map(String::as_str), access).as_deref(), Some("tid-mismatch"));

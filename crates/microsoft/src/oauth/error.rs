@@ -91,6 +91,7 @@ pub(super) fn unanswered(failure: &Failure) -> SignInError {
             let action = "you, if it lasts: check that this host reaches the cloud's login_url (DNS, firewall, proxy, certificates)";
             SignInError::new(Verdict::Retry, "unreachable", reason, action)
         }
+        Failure::Proxy(_) => SignInError::new(Verdict::Retry, "proxy", reason, crate::http::let_through("login_url")),
         Failure::TimedOut => SignInError::new(Verdict::Retry, "timeout", reason, WAIT),
         Failure::BrokeOff(_) | Failure::TooLarge(_) => SignInError::new(Verdict::Retry, "bad-answer", reason, WAIT),
         Failure::Elsewhere => {
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn throttling_is_believed_in_any_dress() {
+    fn fault_14_15_throttling_is_believed_in_any_dress() {
         for (retry_after, text, seconds) in [
             (Some("60"), "Too Many Requests", 60),
             (Some("2.128"), "", 3),
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_tried_again_and_marks_nobody() {
+    fn fault_13_16_42_what_is_not_understood_is_tried_again_and_marks_nobody() {
         for (status, text) in [
             (400, ""),
             (400, "<html><body>Sign in to the wireless network</body></html>"),

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_in_either_versions_spelling() {
+    fn fault_40_an_answer_is_read_in_either_versions_spelling() {
         let read = |body: &'static str| Tokens::read(body.as_bytes());
         let v2 = read(r#"{"access_token":"a.b.c","expires_in":3599,"refresh_token":"r","id_token":"x.y.z","scope":"s%20t"}"#).unwrap();
         assert_eq!((v2.expires_in, v2.refresh_token.as_deref(), v2.id_token.as_deref()), (Some(3599.0), Some("r"), Some("x.y.z")));

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::common::{RawServer, access_token, alerts, answer, impatient, lab, window};
-use domain::{Record, Source, Ticks, Verdict};
-use microsoft::{ApiError, ApiErrorKind, HttpSettings, Page, PageQuery, WindowQuery};
-use wiremock::matchers::{method, path, query_param};
+use crate::common::{RawServer, access_token, alerts, answer, impatient, lab, since_2026, window};
+use crate::gzip;
+use domain::{Axis, IncidentId, Record, Source, Ticks, Verdict};
+use microsoft::{ApiError, ApiErrorKind, Facet, FacetField, HttpSettings, Page, PageQuery, WindowQuery};
+use wiremock::matchers::{method, path, query_param, query_param_is_missing};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const GRAPH_PAGE: &str = "/v1.0/security/alerts_v2";
@@ -26,6 +27,7 @@ fn kinds(page: &Page) -> Vec<Result<&str, &str>> {
     fn kind(record: &Record) -> Result<&str, &str> {
         match record {
             Record::Alert(alert) => Ok(alert.id.as_str()),
+            Record::Incident(incident) => Ok(incident.id.as_str()),
             Record::Poison(poison) => Err(poison.reason.as_str()),
         }
     }
@@ -80,20 +82,38 @@ async fn a_window_of_endpoint_is_asked_for_with_its_evidence() {
         .expect(1)
         .mount(&server)
         .await;
-    let query = PageQuery::Window(WindowQuery {
-        from: Ticks::parse("2026-01-01T00:00:00Z").unwrap(),
-        before: Ticks::parse("2026-01-02T00:00:00Z"),
-        top: 99_999,
-        skip: 0,
-        ordered: true,
-    });
+    let query = PageQuery::Window(WindowQuery { before: Ticks::parse("2026-01-02T00:00:00Z"), top: 99_999, ..since_2026() });
     let page = alerts(HttpSettings::default()).fetch(&lab(&server.uri()), Source::MdeAlerts, &access_token("t"), &query).await.unwrap();
     let Record::Alert(alert) = &page.records[0] else { panic!("{:?}", page.records) };
     assert_eq!((alert.facts.incident_id.as_deref(), alert.facts.severity.as_deref()), (Some("7"), Some("high")));
 }
 
 #[tokio::test]
-async fn poison_is_told_apart_and_its_neighbours_stay() {
+async fn incidents_are_asked_for_without_their_alerts() {
+    let server = MockServer::start().await;
+    let body = r#"{"value":[{"id":"7","redirectIncidentId":"9","status":"redirected"},{"id":8},{"displayName":"no id"}]}"#;
+    Mock::given(method("GET"))
+        .and(path("/v1.0/security/incidents"))
+        .and(query_param("$filter", "createdDateTime ge 2026-01-01T00:00:00.0000000Z and severity ne 'unknown' and severity ne 'informational' and severity ne 'low' and severity ne 'medium' and severity ne 'high' and status eq 'active'"))
+        .and(query_param("$top", "50"))
+        .and(query_param("$orderby", "createdDateTime asc"))
+        .and(query_param_is_missing("$expand"))
+        .respond_with(ResponseTemplate::new(200).set_body_string(body))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let facets =
+        [Some(Facet { field: FacetField::Severity, value: None }), None, Some(Facet { field: FacetField::Status, value: Some("active") })];
+    let query = PageQuery::Window(WindowQuery { axis: Axis::Creation, facets, ..since_2026() });
+    let page =
+        alerts(HttpSettings::default()).fetch(&lab(&server.uri()), Source::GraphIncidents, &access_token("t"), &query).await.unwrap();
+    assert_eq!(kinds(&page), [Ok("7"), Ok("8"), Err("has no id")]);
+    let Record::Incident(merged) = &page.records[0] else { panic!("{:?}", page.records) };
+    assert_eq!(merged.redirect.as_ref().map(IncidentId::as_str), Some("9"));
+}
+
+#[tokio::test]
+async fn fault_29_poison_is_told_apart_and_its_neighbours_stay() {
     let body = [&br#"{"value":[{"id":"1"},{"no":"id"},{"id":"bad "#[..], b"\xff", br#""},7,{"id":"2"}]}"#].concat();
     let page = fetch_raw(answer("200 OK", "", &body)).await.unwrap();
     assert_eq!(kinds(&page), [Ok("1"), Err("has no id"), Err("not valid UTF-8"), Err("not a JSON object"), Ok("2")]);
@@ -111,7 +131,7 @@ async fn a_page_of_many_alerts_comes_whole() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_page_is_refused_whole() {
+async fn fault_13_an_answer_that_is_no_page_is_refused_whole() {
     let full = r#"{"value":[{"id":"1"},{"id":"2"}]}"#;
     for body in [
         "",
@@ -168,7 +188,7 @@ async fn a_page_over_the_limit_is_cut_off_while_it_arrives() {
 }
 
 #[tokio::test]
-async fn compressed_pages_unfold_and_bombs_do_not() {
+async fn fault_12_compressed_pages_unfold_and_bombs_do_not() {
     let body = r#"{"value":[{"id":"1"}]}"#;
     let page = fetch_raw(answer("200 OK", "Content-Encoding: gzip\r\n", gzip::stored(body.as_bytes()))).await.unwrap();
     assert_eq!((kinds(&page), page.bytes), (vec![Ok("1")], body.len()));
@@ -185,7 +205,7 @@ async fn compressed_pages_unfold_and_bombs_do_not() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_trickles_breaks_off_or_is_away_is_tried_again() {
+async fn fault_01_10_11_a_server_that_hangs_trickles_breaks_off_or_is_away_is_tried_again() {
     let whole = answer("200 OK", "", r#"{"value":[{"id":"1"}]}"#);
     let hanging = RawServer::trickling(&b"HTTP/1.1 200 OK\r\n"[..], 1, Duration::from_secs(60)).await;
     let trickling = RawServer::trickling(whole.clone(), 1, Duration::from_millis(20)).await;
@@ -204,8 +224,6 @@ async fn what_cannot_be_read_is_not_asked_for() {
     let server = MockServer::start().await;
     let mut cloud = lab(&server.uri());
     let api = alerts(HttpSettings::default());
-    let error = api.fetch(&cloud, Source::GraphIncidents, &access_token("t"), &window()).await.unwrap_err();
-    assert_eq!(error.kind(), ApiErrorKind::Unsupported);
     cloud.defender_url = None;
     let error = api.fetch(&cloud, Source::MdeAlerts, &access_token("t"), &window()).await.unwrap_err();
     assert_eq!(error.kind(), ApiErrorKind::Unsupported);
@@ -215,41 +233,4 @@ async fn what_cannot_be_read_is_not_asked_for() {
     let error = api.fetch(&lab(&server.uri()), Source::GraphAlerts, &access_token("line\nline"), &window()).await.unwrap_err();
     assert!(!error.to_string().contains("line"), "{error}");
     assert!(server.received_requests().await.unwrap().is_empty());
-}
-
-/// Just enough of gzip to write what a server might send.
-mod gzip {
-    const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-
-    /// One block that is not compressed at all.
-    pub(super) fn stored(body: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(body.len()).unwrap();
-        let crc = !body.iter().fold(!0_u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
-        });
-        let parts =
-            [&HEAD[..], &[1], &length.to_le_bytes(), &(!length).to_le_bytes(), body, &crc.to_le_bytes(), &u32::from(length).to_le_bytes()];
-        parts.concat()
-    }
-
-    /// About `count` zeros: one zero, then "the last one, 258 times" over and over. The checksum at the
-    /// end is left out, since nobody should come that far.
-    pub(super) fn zeros(count: usize) -> Vec<u8> {
-        let (mut out, mut bits, mut held) = (HEAD.to_vec(), 0_u32, 0);
-        // Fixed Huffman codes, highest bit first: last block, literal 0, then length 258 and distance 1.
-        let once = ["1", "10", "00110000"];
-        let again = std::iter::repeat_n("1100010100000", count / 258);
-        for code in once.into_iter().chain(again) {
-            for bit in code.bytes() {
-                bits |= u32::from(bit == b'1') << held;
-                held += 1;
-                if held == 8 {
-                    out.push(u8::try_from(bits).unwrap());
-                    (bits, held) = (0, 0);
-                }
-            }
-        }
-        out.extend([0, 0]);
-        out
-    }
 }

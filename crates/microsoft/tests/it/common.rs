@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::clock::ManualClock;
 use domain::token::Bearer;
-use domain::{AccessToken, ClientSecret, RefreshToken, TenantId, Ticks};
+use domain::{AccessToken, Axis, ClientSecret, RefreshToken, TenantId, Ticks};
 use microsoft::{AlertsApi, App, Cloud, Grant, Http, HttpSettings, PageQuery, SignIn, WindowQuery};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use url::Url;
 use uuid::Uuid;
@@ -78,7 +78,12 @@ pub(crate) fn access_token(text: &str) -> AccessToken {
 
 /// Everything since the beginning of 2026.
 pub(crate) fn window() -> PageQuery {
-    PageQuery::Window(WindowQuery { from: Ticks::parse("2026-01-01T00:00:00Z").unwrap(), before: None, top: 100, skip: 0, ordered: true })
+    PageQuery::Window(since_2026())
+}
+
+pub(crate) fn since_2026() -> WindowQuery {
+    let from = Ticks::parse("2026-01-01T00:00:00Z").unwrap();
+    WindowQuery { from, before: None, top: 100, skip: 0, ordered: true, axis: Axis::Update, facets: [None; 3] }
 }
 
 /// A token that says it is for `tenant`.
@@ -87,7 +92,25 @@ pub(crate) fn jwt(tenant: TenantId) -> String {
     format!("eyJhbGciOiJub25lIn0.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
 }
 
-/// A server that answers every request with the same bytes and closes, however wrong they are.
+/// How a server plays its part.
+#[derive(Clone)]
+pub(crate) struct Play {
+    /// The bytes for the first request, the second, and so on; the last again for every later one.
+    pub(crate) answers: Vec<Vec<u8>>,
+    /// Sends so many bytes, pauses, and goes on.
+    pub(crate) step: usize,
+    pub(crate) pause: Duration,
+    /// Ends each connection with a reset in place of an orderly end.
+    pub(crate) reset: bool,
+}
+
+impl Play {
+    pub(crate) fn of(answers: Vec<Vec<u8>>) -> Self {
+        Self { answers, step: usize::MAX, pause: Duration::ZERO, reset: false }
+    }
+}
+
+/// A server that answers with the bytes it was given, however wrong they are, and closes.
 pub(crate) struct RawServer {
     pub(crate) url: String,
     pub(crate) requests: Arc<AtomicUsize>,
@@ -95,27 +118,43 @@ pub(crate) struct RawServer {
 
 impl RawServer {
     pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        Self::trickling(answer, usize::MAX, Duration::ZERO).await
+        Self::in_turn([answer.into()]).await
+    }
+
+    pub(crate) async fn in_turn(answers: impl Into<Vec<Vec<u8>>>) -> Self {
+        Self::playing(Play::of(answers.into())).await
     }
 
     /// Sends `step` bytes, pauses, and goes on.
     pub(crate) async fn trickling(answer: impl Into<Vec<u8>>, step: usize, pause: Duration) -> Self {
-        let answer: Arc<[u8]> = answer.into().into();
+        Self::playing(Play { step, pause, ..Play::of(vec![answer.into()]) }).await
+    }
+
+    /// Sends the bytes and resets the connection.
+    pub(crate) async fn resetting(answer: impl Into<Vec<u8>>) -> Self {
+        Self::playing(Play { reset: true, ..Play::of(vec![answer.into()]) }).await
+    }
+
+    async fn playing(play: Play) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(AtomicUsize::new(0));
+        let (requests, play) = (Arc::new(AtomicUsize::new(0)), Arc::new(play));
         let count = requests.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (answer, count) = (answer.clone(), count.clone());
+                let (play, count) = (play.clone(), count.clone());
                 tokio::spawn(async move {
                     read_request(&mut stream).await;
-                    count.fetch_add(1, Ordering::SeqCst);
-                    for piece in answer.chunks(step.min(answer.len()).max(1)) {
+                    let turn = count.fetch_add(1, Ordering::SeqCst);
+                    let answer = &play.answers[turn.min(play.answers.len() - 1)];
+                    if play.reset {
+                        stream.set_zero_linger().unwrap();
+                    }
+                    for piece in answer.chunks(play.step.min(answer.len()).max(1)) {
                         if stream.write_all(piece).await.is_err() {
                             return;
                         }
-                        tokio::time::sleep(pause).await;
+                        tokio::time::sleep(play.pause).await;
                     }
                 });
             }
@@ -129,7 +168,7 @@ impl RawServer {
 }
 
 /// Reads the head, and the body that it announces.
-async fn read_request(stream: &mut tokio::net::TcpStream) {
+pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut read = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -139,11 +178,11 @@ async fn read_request(stream: &mut tokio::net::TcpStream) {
             let announced =
                 text.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse::<usize>().ok()).unwrap_or(0);
             if read.len() >= head + 4 + announced {
-                return;
+                return read;
             }
         }
         match stream.read(&mut piece).await {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return read,
             Ok(count) => read.extend_from_slice(&piece[..count]),
         }
     }

@@ -15,7 +15,7 @@ async fn page_with_link(server: &MockServer, link: &str) {
 }
 
 #[tokio::test]
-async fn a_link_to_another_server_is_refused_and_never_called() {
+async fn fault_19_a_link_to_another_server_is_refused_and_never_called() {
     let (ours, evil) = (MockServer::start().await, MockServer::start().await);
     Mock::given(any()).respond_with(ResponseTemplate::new(200).set_body_string(r#"{"value":[]}"#)).mount(&evil).await;
     let (host, port) = (format!("127.0.0.1:{}", evil.address().port()), evil.address().port());

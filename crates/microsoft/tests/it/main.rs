@@ -3,8 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod alerts;
+mod answers;
 mod common;
+mod faults;
+mod gzip;
 mod links;
+mod network;
 mod postgres;
+mod rehearsals;
 mod secrets;
 mod sign_in;
+mod tls;

@@ -105,7 +105,7 @@ async fn an_app_asks_for_the_whole_resource_and_gets_no_refresh_token() {
 }
 
 #[tokio::test]
-async fn an_answer_for_another_tenant_gives_out_nothing() {
+async fn fault_38_an_answer_for_another_tenant_gives_out_nothing() {
     for (access, rest) in [
         (jwt(OTHER), String::new()),
         (jwt(OTHER), format!(r#","id_token":"{}""#, jwt(TENANT))),
@@ -120,7 +120,7 @@ async fn an_answer_for_another_tenant_gives_out_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_with_its_verdict() {
+async fn fault_33_a_revoked_token_is_a_dead_token() {
     let body = r#"{"error":"invalid_grant","error_description":"AADSTS70002: Error validating credentials. AADSTS70008: expired.\r\nTrace ID: 3939d04c-d7ba-42bf-9cb7-1e5854cdce9e",
         "error_codes":[70002,70008],"timestamp":"2016-04-11 18:00:12Z","trace_id":"3939d04c-d7ba-42bf-9cb7-1e5854cdce9e","correlation_id":"a8125194-2dc8-4078-90ba-7b6592a7f231"}"#;
     let server = server(ResponseTemplate::new(400).set_body_string(body)).await;
@@ -133,7 +133,7 @@ async fn a_refusal_comes_with_its_verdict() {
 }
 
 #[tokio::test]
-async fn throttling_names_the_time_to_wait() {
+async fn fault_14_throttling_names_the_time_to_wait() {
     let template = ResponseTemplate::new(429).insert_header("retry-after", "60").set_body_string("Too Many Requests");
     let error = redeem(&server(template).await.uri()).await.unwrap_err();
     assert_eq!(error.trouble().verdict, Verdict::RetryAfter(Duration::from_secs(60)));
@@ -151,7 +151,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_tried_again_and_marks_nobody() {
+async fn fault_13_an_answer_that_is_none_is_tried_again_and_marks_nobody() {
     for body in ["", "<html>Sign in to the wireless network</html>", "{}", r#"{"access_token":"abc"#, r#"{"access_token":null}"#, "\u{0}"] {
         let error = redeem_from(body).await.unwrap_err();
         assert_eq!((error.trouble().verdict, error.trouble().code.as_deref()), (Verdict::Retry, Some("bad-answer")), "{body}");
@@ -159,7 +159,7 @@ async fn an_answer_that_is_none_is_tried_again_and_marks_nobody() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_trickles_breaks_off_or_is_away_is_tried_again() {
+async fn fault_01_10_11_a_server_that_hangs_trickles_breaks_off_or_is_away_is_tried_again() {
     let body = token_answer(&jwt(TENANT), "");
     let whole = answer("200 OK", "", &body);
     let hanging = RawServer::trickling(&b"HTTP/1.1 200 OK\r\n"[..], 1, Duration::from_secs(60)).await;

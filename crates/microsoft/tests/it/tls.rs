@@ -1,0 +1,119 @@
+//! An authority of our own, servers with certificates from it, and a phone book that leads to them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use microsoft::{HttpSettings, Resolver};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::common::read_request;
+
+/// Signs certificates.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate, its key and nobody's trust.
+pub(crate) struct Issued {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Good from 2020 to the end of `until`.
+    pub(crate) fn issue(&self, name: &str, until: i32) -> Issued {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 12, 31);
+        let certificate = params.signed_by(&key, &self.0).unwrap().der().clone();
+        Issued { certificate, key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
+    }
+
+    /// Settings of a client that trusts it.
+    pub(crate) fn trusted(&self, names: &PhoneBook) -> HttpSettings {
+        HttpSettings { extra_roots: vec![Bytes::copy_from_slice(self.0.der())], ..names.settings() }
+    }
+}
+
+/// Which name leads where. What is not in it does not exist.
+#[derive(Clone, Default)]
+pub(crate) struct PhoneBook {
+    entries: Arc<Mutex<BTreeMap<String, SocketAddr>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl PhoneBook {
+    pub(crate) fn write(&self, name: &str, address: SocketAddr) {
+        self.entries.lock().unwrap().insert(name.to_owned(), address);
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Settings of a client that looks names up here.
+    pub(crate) fn settings(&self) -> HttpSettings {
+        let book = self.clone();
+        let resolver = Resolver::new(move |name| {
+            book.asked.fetch_add(1, Ordering::SeqCst);
+            let found = book.entries.lock().unwrap().get(name).copied();
+            found.map(|address| vec![address]).ok_or_else(|| std::io::Error::other("no such name in the phone book"))
+        });
+        HttpSettings { resolver: Some(resolver), system_proxy: false, ..HttpSettings::default() }
+    }
+}
+
+/// A server that speaks TLS and answers every request with the same bytes.
+pub(crate) struct TlsServer {
+    pub(crate) address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl TlsServer {
+    pub(crate) async fn answering(issued: Issued, answer: Vec<u8>) -> Self {
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![issued.certificate], issued.key).unwrap();
+        let (acceptor, answer): (_, Arc<[u8]>) = (TlsAcceptor::from(Arc::new(config)), answer.into());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = requests.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, answer, count) = (acceptor.clone(), answer.clone(), count.clone());
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    if !read_request(&mut stream).await.is_empty() {
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
+                    let _ = stream.write_all(&answer).await;
+                    let _ = stream.shutdown().await;
+                });
+            }
+        });
+        Self { address, requests, accepting }
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Nobody answers at its address from now on.
+    pub(crate) async fn stop(self) {
+        self.accepting.abort();
+        let _ = self.accepting.await;
+    }
+}
