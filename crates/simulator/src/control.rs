@@ -25,6 +25,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/sim/tenants", get(tenants))
         .route("/sim/pace", post(set_pace))
         .route("/sim/publish", post(publish))
+        .route("/sim/merge", post(merge))
+        .route("/sim/move", post(move_alert))
         .route("/sim/revoke", post(revoke))
 }
 
@@ -87,6 +89,7 @@ async fn ledger(State(app): Desk, Query(query): Query<LedgerQuery>) -> Json<Valu
                     "alert_id": row.alert_id,
                     "version": row.version,
                     "latest": row.latest,
+                    "newest": row.newest,
                     "last_update": row.last_update,
                     "visible_at": row.visible_at.to_string(),
                     "served": row.served,
@@ -96,6 +99,23 @@ async fn ledger(State(app): Desk, Query(query): Query<LedgerQuery>) -> Json<Valu
             })
             .collect();
         body["rows"] = rows.into();
+        let incidents = counts.iter().filter(|count| count.incidents > 0).flat_map(|count| ledger.incidents(count.directory_id));
+        let incidents: Vec<Value> = incidents
+            .map(|row| {
+                json!({
+                    "directory_id": row.tenant,
+                    "incident_id": row.incident_id,
+                    "version": row.version,
+                    "latest": row.latest,
+                    "last_update": row.last_update,
+                    "redirect": row.redirect,
+                    "visible_at": row.visible_at.to_string(),
+                    "served": row.served,
+                    "sha256": row.sha256(),
+                })
+            })
+            .collect();
+        body["incidents"] = incidents.into();
     }
     Json(body)
 }
@@ -107,7 +127,7 @@ async fn journal(State(app): Desk) -> Json<Value> {
         .into_iter()
         .map(|((endpoint, status), requests)| json!({ "endpoint": endpoint, "status": status, "requests": requests }))
         .collect();
-    Json(json!({ "totals": totals, "entries": app.journal.entries() }))
+    Json(json!({ "totals": totals, "entries": app.journal.entries(), "overlapping_redemptions": app.redeeming.overlaps() }))
 }
 
 async fn clear_journal(State(app): Desk) -> StatusCode {
@@ -165,6 +185,38 @@ async fn publish(State(app): Desk, body: String) -> Outcome {
         app.world.publish_raw(tenant, publication.source.unwrap_or(Source::GraphAlerts), raw.into(), None);
     }
     Ok(Json(json!({ "new": new, "updated": updated })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Merger {
+    tenant: Uuid,
+    from: String,
+    into: String,
+}
+
+/// Merges one incident into another.
+async fn merge(State(app): Desk, body: String) -> Outcome {
+    let merger: Merger = serde_json::from_str(&body).map_err(refuse)?;
+    let tenant = app.world.tenant(merger.tenant).map_err(refuse)?;
+    app.world.merge_incidents(tenant, &merger.from, &merger.into).map_err(refuse)?;
+    Ok(Json(json!({ "merged": merger.from, "into": merger.into })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    tenant: Uuid,
+    alert: String,
+    incident: String,
+}
+
+/// Puts an alert into another incident.
+async fn move_alert(State(app): Desk, body: String) -> Outcome {
+    let wanted: Move = serde_json::from_str(&body).map_err(refuse)?;
+    let tenant = app.world.tenant(wanted.tenant).map_err(refuse)?;
+    app.world.move_alert(tenant, &wanted.alert, &wanted.incident).map_err(refuse)?;
+    Ok(Json(json!({ "moved": wanted.alert, "to": wanted.incident })))
 }
 
 #[derive(Deserialize)]

@@ -81,10 +81,13 @@ fn page(app: &App, call: &Call, tenant: &Tenant) -> Result<Answer, String> {
 
     let mut state = tenant.lock();
     let found = state.shelf(Source::MdeAlerts).find(&want);
+    if let Some(broken) = faults::broken(call, state.shelf(Source::MdeAlerts), &found.rows) {
+        return Ok(broken);
+    }
     let mut rows: Vec<Bytes> =
         found.rows.iter().map(|row| state.latest_body(&tenant.face, Source::MdeAlerts, *row, with_evidence)).collect();
     if !call.effects.damage_delivery() {
-        state.mark_served(Source::MdeAlerts, &found.rows);
+        state.mark_served(Source::MdeAlerts, &found.rows, call.at);
     }
     drop(state);
 

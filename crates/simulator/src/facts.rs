@@ -5,6 +5,7 @@ use crate::alerts::face::Face;
 use crate::alerts::products::endpoint_detection;
 use crate::alerts::state::State;
 use crate::alerts::{Alert, products::Template};
+use crate::incidents::Incident;
 use crate::stamp::Stamp;
 use crate::vocabulary::endpoint_word;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -18,7 +19,10 @@ type Word = Option<Cow<'static, str>>;
 /// What a record can be filtered by, in the spelling of the API that shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
+    /// Where it stands in the order of last updates.
     pub(crate) updated: Stamp,
+    /// The body says `null` for its last update: no filter on it matches.
+    pub(crate) never_updated: bool,
     pub(crate) created: Option<Stamp>,
     last_event: Option<Stamp>,
     severity: Word,
@@ -29,7 +33,7 @@ pub(crate) struct Facts {
     assigned_to: Word,
     classification: Word,
     determination: Word,
-    incident: Option<i64>,
+    pub(crate) incident: Option<i64>,
     investigation: Option<i64>,
 }
 
@@ -68,6 +72,7 @@ impl Facts {
         }
         match field {
             Field::Id => Value::Null,
+            Field::Updated if self.never_updated => Value::Null,
             Field::Updated => Value::Time(self.updated),
             Field::Created => self.created.map_or(Value::Null, Value::Time),
             Field::LastEvent => self.last_event.map_or(Value::Null, Value::Time),
@@ -113,9 +118,30 @@ impl Facts {
         }
     }
 
+    /// What the caller can filter an incident by.
+    pub(crate) fn incident(incident: &Incident) -> Facts {
+        Facts {
+            updated: incident.updated,
+            never_updated: false,
+            created: Some(incident.created),
+            last_event: None,
+            severity: Some(incident.severity.into()),
+            status: Some(incident.status.into()),
+            service_source: None,
+            detection_source: None,
+            category: None,
+            assigned_to: incident.assigned_to.clone().map(Cow::Owned),
+            classification: Some(incident.classification.into()),
+            determination: Some(incident.determination.into()),
+            incident: Some(i64::from(incident.number)),
+            investigation: None,
+        }
+    }
+
     fn common(alert: &Alert, state: State, template: &Template) -> Facts {
         Facts {
             updated: state.updated,
+            never_updated: false,
             created: Some(alert.created),
             last_event: Some(alert.created),
             severity: None,
@@ -150,10 +176,12 @@ pub(crate) fn probe(record: &[u8], now: Stamp) -> Probed {
     let number = |name: &str| members.get(name).and_then(|raw| raw.get().trim_matches('"').parse().ok());
     let stamp = |names: &[&str]| first(names).as_deref().and_then(Stamp::parse);
     let last_update = first(LAST_UPDATE);
+    let never_updated = LAST_UPDATE.iter().any(|name| members.get(*name).is_some_and(|raw| raw.get() == "null"));
     Probed {
         id: first(&["id"]),
         facts: Facts {
             updated: last_update.as_deref().and_then(Stamp::parse).unwrap_or(now),
+            never_updated,
             created: stamp(&["createdDateTime", "alertCreationTime"]),
             last_event: stamp(&["lastEventTime"]),
             severity: word(&["severity"]),
@@ -169,6 +197,16 @@ pub(crate) fn probe(record: &[u8], now: Stamp) -> Probed {
         },
         last_update,
     }
+}
+
+/// The incident that an incident says it was merged into.
+pub(crate) fn redirect(incident: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Merged {
+        #[serde(rename = "redirectIncidentId")]
+        into: Option<String>,
+    }
+    serde_json::from_slice::<Merged>(incident).ok()?.into
 }
 
 const LAST_UPDATE: &[&str] = &["lastUpdateDateTime", "lastUpdateTime", "lastUpdatedTime"];

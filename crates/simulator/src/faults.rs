@@ -1,12 +1,14 @@
 //! How the effects of the script are carried out on one request.
 
 use crate::answer::Answer;
+use crate::bomb;
 use crate::identity::errors::Refusal;
 use crate::line::Cable;
 use crate::poison;
 use crate::scenario::{Effect, Endpoint, Outage, RetryAfter, Truncate};
 use crate::server::Call;
 use crate::settings::Source;
+use crate::shelf::Shelf;
 use crate::stamp::Stamp;
 use axum::body::Body;
 use axum::response::Response;
@@ -47,6 +49,7 @@ fn fate_by(call: &Call, effect: &Effect) -> Option<Fate> {
             "<!DOCTYPE html>\r\n<html><head><title>Proxy</title></head><body><h1>Bağlantı denetleniyor / Forbindelsen kontrolleres</h1></body></html>",
         ),
         Effect::Forbidden { code } => forbidden(call, code.as_deref()),
+        Effect::ExpiredSkipToken { status } => Answer::error(call, *status, "BadRequest", "The skip token has expired."),
         Effect::Unauthorized { claims } => Answer::unauthorized(call, "Access token validation failure.", *claims),
         Effect::Revoke { code } => return Some(refusal(Refusal::of(*code))),
         Effect::SecretExpired => return Some(refusal(Refusal::of(7000222))),
@@ -85,6 +88,13 @@ fn throttle(call: &Call, status: u16, retry_after: &RetryAfter) -> Answer {
         RetryAfter::Missing => return answer,
     };
     answer.header("retry-after", &value)
+}
+
+/// The answer to a page on which a broken record is.
+pub(crate) fn broken(call: &Call, shelf: &Shelf, rows: &[usize]) -> Option<Answer> {
+    let ids: Vec<&str> = rows.iter().filter_map(|row| shelf.rows[*row].id.as_deref()).collect();
+    let hit = |effect: &Effect| matches!(effect, Effect::Broken { id } if ids.contains(&id.as_str())).then_some(());
+    call.effects.find(hit).map(|()| Answer::error(call, 500, "generalException", "An internal server error occurred."))
 }
 
 /// Disturbs the rows of a page.
@@ -134,13 +144,20 @@ pub(crate) async fn deliver(call: &Call, answer: Answer, cable: Cable, now: Stam
     if !matches!(call.endpoint, Endpoint::Token | Endpoint::Authorize) {
         response = response.header("request-id", call.request_id.to_string()).header("client-request-id", &call.client_request_id);
     }
+    if let Some(bytes) = call.effects.find(|effect| if let Effect::ResetAfter { bytes } = effect { Some(*bytes) } else { None }) {
+        cable.cut_after(bytes);
+    }
+    let bomb = call.effects.find(|effect| if let Effect::GzipBomb { megabytes } = effect { Some(*megabytes) } else { None });
+    if bomb.is_some() {
+        response = response.header("content-encoding", "gzip");
+    }
     let delivery = call.effects.find(|effect| match effect {
         Effect::Truncate(how) => Some(Delivery::Truncated(*how)),
         Effect::Trickle { bytes, every_ms } => Some(Delivery::Trickled { bytes: (*bytes).max(1), every: Duration::from_millis(*every_ms) }),
         _ => None,
     });
     let body = match delivery {
-        None => Body::from(answer.body),
+        None => Body::from(bomb.map_or(answer.body, |megabytes| bomb::inflating_to(megabytes).into())),
         Some(Delivery::Truncated(Truncate::CutJson)) => Body::from(answer.body.slice(..answer.body.len() / 2)),
         Some(Delivery::Truncated(Truncate::ShortBody)) => {
             response = response.header("content-length", answer.body.len());

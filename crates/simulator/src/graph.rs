@@ -13,7 +13,7 @@ use crate::server::{App, Call, bearer};
 use crate::settings::{NextLink, OrderBy, Source};
 use crate::shelf::{Place, SortBy, Want};
 use crate::vocabulary::{CLASSIFICATION, DETERMINATION, SERVICE_SOURCE, SEVERITY, STATUS};
-use crate::world::Tenant;
+use crate::world::{Tenant, TenantState};
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
@@ -37,7 +37,19 @@ const PROPERTIES: &[Property] = &[
 
 pub(crate) async fn list(State(app): State<Arc<App>>, ConnectInfo(cable): ConnectInfo<Cable>, uri: Uri, headers: HeaderMap) -> Response {
     let all_members = asks_for_all_members(&headers);
-    api(&app, Endpoint::Graph, cable, &uri, &headers, |call, tenant| page(&app, call, tenant, all_members)).await
+    let settings = &app.world.settings;
+    let listing = Listing {
+        source: Source::GraphAlerts,
+        path: "alerts_v2",
+        options: OPTIONS,
+        properties: PROPERTIES,
+        usual: settings.default_page,
+        most: settings.graph_max_top,
+    };
+    api(&app, Endpoint::Graph, cable, &uri, &headers, |call, tenant| {
+        page(&app, call, tenant, &listing, |state, row| state.latest_body(&tenant.face, Source::GraphAlerts, row, all_members))
+    })
+    .await
 }
 
 pub(crate) async fn one(
@@ -91,7 +103,7 @@ pub(crate) async fn api(
         if !resources.contains(&access.audience) {
             return Answer::unauthorized(call, "Access token validation failure. Invalid audience.", false);
         }
-        if !access.permitted {
+        if !access.allows(endpoint) {
             return Answer::error(
                 call,
                 403,
@@ -107,11 +119,32 @@ pub(crate) async fn api(
     .await
 }
 
-fn page(app: &App, call: &Call, tenant: &Tenant, all_members: bool) -> Result<Answer, String> {
+/// One of Graph's lists.
+pub(crate) struct Listing {
+    pub(crate) source: Source,
+    /// The last part of its address.
+    pub(crate) path: &'static str,
+    pub(crate) options: &'static [&'static str],
+    pub(crate) properties: &'static [Property],
+    /// Rows on a page when the caller does not say.
+    pub(crate) usual: usize,
+    /// Rows on a page at most.
+    pub(crate) most: usize,
+}
+
+/// A page of one of Graph's lists.
+pub(crate) fn page(
+    app: &App,
+    call: &Call,
+    tenant: &Tenant,
+    listing: &Listing,
+    body: impl Fn(&TenantState, usize) -> Bytes,
+) -> Result<Answer, String> {
     let settings = &app.world.settings;
-    let options = Options::read(&call.query, OPTIONS)?;
-    let filter = options.filter(PROPERTIES)?;
-    let (sort, ascending) = order(options.get("$orderby"), settings.order_by)?;
+    let options = Options::read(&call.query, listing.options)?;
+    let filter = options.filter(listing.properties)?;
+    let order_by = call.effects.find(|effect| if let Effect::OrderBy(order) = effect { Some(*order) } else { None });
+    let (sort, ascending) = order(options.get("$orderby"), order_by.unwrap_or(settings.order_by))?;
     let asked_skip = options.number("$skip")?.unwrap_or(0);
     if asked_skip > settings.graph_max_skip {
         return Err(format!("The value of $skip must not be greater than {}.", settings.graph_max_skip));
@@ -122,30 +155,37 @@ fn page(app: &App, call: &Call, tenant: &Tenant, all_members: bool) -> Result<An
         Some(Token::After(place)) => (Some(place), 0),
         Some(Token::Rows(rows)) => (None, rows),
     };
-    let top = page_size(call, options.number("$top")?, settings.default_page, settings.graph_max_top);
+    let top = page_size(call, options.number("$top")?, listing.usual, listing.most);
     let skip = asked_skip + counted;
     let want = Want { filter: filter.as_ref(), sort, ascending, after, skip, top };
+    let want_count = options.flag("$count")?;
 
     let mut state = tenant.lock();
-    let shelf = state.shelf(Source::GraphAlerts);
-    let total = options.flag("$count")?.then(|| shelf.count(filter.as_ref()));
+    if skip > 0 && call.effects.find(|effect| matches!(effect, Effect::Shift).then_some(())).is_some() {
+        state.shift(&tenant.face, listing.source, &want, call.at);
+    }
+    let shelf = state.shelf(listing.source);
+    let total = want_count.then(|| shelf.count(filter.as_ref()));
     let found = shelf.find(&want);
-    let mut rows: Vec<Bytes> =
-        found.rows.iter().map(|row| state.latest_body(&tenant.face, Source::GraphAlerts, *row, all_members)).collect();
+    if let Some(broken) = faults::broken(call, shelf, &found.rows) {
+        return Ok(broken);
+    }
+    let mut rows: Vec<Bytes> = found.rows.iter().map(|row| body(&state, *row)).collect();
     if !call.effects.damage_delivery() {
-        state.mark_served(Source::GraphAlerts, &found.rows);
+        state.mark_served(listing.source, &found.rows, call.at);
     }
     drop(state);
 
-    let link = found.more_after.and_then(|place| match settings.next_link {
+    let next_link_kind = call.effects.find(|effect| if let Effect::NextLink(kind) = effect { Some(*kind) } else { None });
+    let link = found.more_after.and_then(|place| match next_link_kind.unwrap_or(settings.next_link) {
         NextLink::Absent => None,
         NextLink::SkipToken => Some(next_link(call, "$skiptoken", &Token::After(place).text())),
         NextLink::CountingSkipToken => Some(next_link(call, "$skiptoken", &Token::Rows(skip + top).text())),
         NextLink::Skip => Some(next_link(call, "$skip", &(skip + top).to_string())),
     });
     let link = faults::bend_link(call, link);
-    faults::disturb_rows(call, Source::GraphAlerts, &mut rows);
-    Ok(envelope(&format!("{}/v1.0/$metadata#security/alerts_v2", call.base_url), total, link.as_deref(), &rows))
+    faults::disturb_rows(call, listing.source, &mut rows);
+    Ok(envelope(&format!("{}/v1.0/$metadata#security/{}", call.base_url, listing.path), total, link.as_deref(), &rows))
 }
 
 /// How many rows a page holds: what was asked for, lowered without a word where it is too much.
@@ -230,7 +270,7 @@ pub(crate) fn envelope(context: &str, total: Option<usize>, next_link: Option<&s
 pub(crate) fn single(call: &Call, tenant: &Tenant, source: Source, id: &str, everything: bool, context: &str) -> Result<Answer, String> {
     let state = tenant.lock();
     let Some(row) = state.shelf(source).position(id) else {
-        return Ok(Answer::not_found(call, &format!("Alert {id}")));
+        return Ok(Answer::not_found(call, &format!("{} {id}", if source == Source::GraphIncidents { "Incident" } else { "Alert" })));
     };
     let body = state.latest_body(&tenant.face, source, row, everything);
     let Some(members) = body.strip_prefix(b"{") else { return Ok(Answer::json(200, body)) };

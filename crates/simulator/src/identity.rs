@@ -11,6 +11,7 @@ use crate::dice::Dice;
 use crate::json::Json;
 use crate::scenario::{Effect, OddToken};
 use crate::server::{App, Call};
+use crate::settings::Rotation;
 use crate::stamp::Stamp;
 use crate::world::World;
 use authorize::Codes;
@@ -135,7 +136,8 @@ impl Identity {
             Protocol::V1 => Resources::of(app).named(form.get("resource"))?,
             Protocol::V2 => Resources::of(app).first_in(form.get("scope"))?,
         };
-        let next = self.families.exchange(ticket, app.world.settings.rotation)?;
+        let strict = call.effects.find(|effect| matches!(effect, Effect::StrictRotation).then_some(Rotation::Strict));
+        let next = self.families.exchange(ticket, strict.unwrap_or(app.world.settings.rotation))?;
         Ok(Granted {
             tenant,
             resource,
@@ -199,6 +201,9 @@ impl Identity {
         let user = Dice::of(&[self.seed, 0x05E4, granted.tenant.as_u128() as u64]).uuid();
         let permissions = match odd {
             Some(OddToken::NoPermissions) => &[][..],
+            // What is left is for something that nobody here asks for.
+            Some(OddToken::FewerPermissions) if app.world.settings.defender_resources.contains(&granted.resource) => &["Machine.Read"],
+            Some(OddToken::FewerPermissions) => &["SecurityIncident.Read.All"],
             _ => permissions(app, &granted.resource, by_user),
         };
         let issuer = format!("{}/{tenant}/", app.base_url);
@@ -241,6 +246,7 @@ impl Identity {
         });
         let refresh = granted.ticket.filter(|_| odd != Some(OddToken::NoRefreshToken)).map(|ticket| self.refresh_token(ticket));
         let scope = scope_text(&granted.resource, permissions, &granted.scope);
+        let odd_expiry = call.effects.find(|effect| if let Effect::ExpiresIn { json } = effect { Some(json.clone()) } else { None });
         let body = Json::render(3000, |json| {
             json.str("token_type", "Bearer");
             match protocol {
@@ -248,7 +254,10 @@ impl Identity {
                     if by_user {
                         json.str("scope", &scope);
                     }
-                    json.num("expires_in", lifetime);
+                    match &odd_expiry {
+                        Some(text) => json.raw("expires_in", text),
+                        None => json.num("expires_in", lifetime),
+                    }
                     json.num("ext_expires_in", lifetime);
                 }
                 Protocol::V1 => {

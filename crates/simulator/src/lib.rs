@@ -3,6 +3,7 @@
 
 mod alerts;
 mod answer;
+mod bomb;
 mod control;
 mod defender;
 mod dice;
@@ -11,6 +12,7 @@ mod faults;
 mod filter;
 mod graph;
 mod identity;
+mod in_flight;
 mod incidents;
 mod journal;
 mod json;
@@ -31,7 +33,7 @@ mod world;
 pub mod write_config;
 
 pub use journal::{JournalEntry, Totals};
-pub use ledger::{Ledger, LedgerRow, SourceCount, TenantCount};
+pub use ledger::{IncidentRow, Ledger, LedgerRow, SourceCount, TenantCount};
 pub use samples::SampleReport;
 pub use scenario::{Effect, Endpoint, OddToken, Outage, Poison, RetryAfter, Rule, Truncate};
 pub use settings::{NextLink, OrderBy, Rotation, SampleStamps, Settings, Source, SourceMix};

@@ -1,4 +1,4 @@
-//! Connections with a switch that tears them off. A reset is the one fault that no HTTP answer can express, so
+//! Connections with a switch that tears them off, at once or after some more bytes. A reset is the one fault that no HTTP answer can express, so
 //! the listener keeps a hand on the socket.
 
 use axum::extract::connect_info::Connected;
@@ -7,24 +7,44 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The switch of one connection.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cable(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub(crate) struct Cable(Arc<AtomicUsize>);
+
+/// So many bytes are never sent.
+const NEVER: usize = usize::MAX;
 
 impl Cable {
-    /// Tears the connection off at the next byte the server wants to send.
-    pub(crate) fn cut(&self) {
-        self.0.store(true, Ordering::SeqCst);
+    fn whole() -> Cable {
+        Cable(Arc::new(AtomicUsize::new(NEVER)))
     }
 
-    fn is_cut(&self) -> bool {
+    /// Tears the connection off at the next byte the server wants to send.
+    pub(crate) fn cut(&self) {
+        self.cut_after(0);
+    }
+
+    /// Tears the connection off when the server has sent so many more bytes.
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::SeqCst);
+    }
+
+    /// How many bytes may still pass.
+    fn left(&self) -> usize {
         self.0.load(Ordering::SeqCst)
+    }
+
+    fn passed(&self, bytes: usize) {
+        let left = self.left();
+        if left != NEVER {
+            self.cut_after(left.saturating_sub(bytes));
+        }
     }
 }
 
@@ -48,7 +68,7 @@ impl Listener for Door {
                 Ok((stream, peer)) => {
                     // Small answers should not wait for more to come; if this fails they merely wait.
                     let _ = stream.set_nodelay(true);
-                    return (Line { stream, cable: Cable::default() }, peer);
+                    return (Line { stream, cable: Cable::whole() }, peer);
                 }
                 // Out of descriptors or a caller that left at once: try again rather than give up.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -85,17 +105,23 @@ impl AsyncRead for Line {
 
 impl AsyncWrite for Line {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.cable.is_cut() {
+        let left = self.cable.left();
+        if left == 0 {
             return Poll::Ready(Err(self.tear()));
         }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, &bytes[..bytes.len().min(left)]);
+        if let Poll::Ready(Ok(written)) = written {
+            self.cable.passed(written);
+        }
+        written
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.cable.is_cut() {
-            return Poll::Ready(Err(self.tear()));
+        if self.cable.left() == NEVER {
+            return Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
         }
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let first = bytes.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        self.poll_write(context, first)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -107,7 +133,7 @@ impl AsyncWrite for Line {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.cable.is_cut() {
+        if self.cable.left() == 0 {
             // No polite goodbye: dropping the socket sends the reset.
             return Poll::Ready(Ok(()));
         }

@@ -82,6 +82,7 @@ enum Sources {
     GraphOnly,
     Mixed,
     Both,
+    All,
 }
 
 #[derive(Copy, Clone, ValueEnum)]
@@ -114,6 +115,7 @@ impl Args {
                 Sources::GraphOnly => SourceMix::GraphOnly,
                 Sources::Mixed => SourceMix::Mixed,
                 Sources::Both => SourceMix::Both,
+                Sources::All => SourceMix::All,
             },
             samples: self.samples.clone(),
             sample_stamps: if self.samples_now { SampleStamps::Start } else { SampleStamps::Own },

@@ -2,11 +2,14 @@
 //! all, for a number of requests or until cleared. Rules are plain data (JSON over `POST /sim/script`, or values
 //! in a test); how each is carried out is in `faults.rs`.
 
+use crate::settings::{NextLink, OrderBy};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 mod script;
+mod words;
 pub(crate) use script::{Effects, Script};
+pub use words::{OddToken, Outage, Poison, RetryAfter, Truncate};
 
 /// One instruction of the script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub struct Rule {
     /// The endpoint it is about; absent means every one to which the effect applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Endpoint>,
+    /// Only requests whose query contains this text once it is decoded, such as `$skiptoken=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
     /// How many matching requests pass untouched first.
     #[serde(default)]
     pub after: u32,
@@ -31,7 +37,7 @@ pub struct Rule {
 impl Rule {
     /// A rule for every tenant and endpoint, until cleared.
     pub fn new(effect: Effect) -> Rule {
-        Rule { tenant: None, endpoint: None, after: 0, times: None, effect }
+        Rule { tenant: None, endpoint: None, query: None, after: 0, times: None, effect }
     }
 
     /// The same for one tenant.
@@ -43,6 +49,12 @@ impl Rule {
     /// The same for one endpoint.
     pub fn endpoint(mut self, endpoint: Endpoint) -> Rule {
         self.endpoint = Some(endpoint);
+        self
+    }
+
+    /// The same for requests whose decoded query contains this text.
+    pub fn query(mut self, text: &str) -> Rule {
+        self.query = Some(text.to_owned());
         self
     }
 
@@ -135,10 +147,28 @@ pub enum Effect {
     },
     /// Tokens are odd in one way.
     OddToken(OddToken),
+    /// Refresh tokens rotate strictly, whatever the settings say: using one again is taken for theft.
+    StrictRotation,
+    /// The token answer says this about its life, in JSON: `0`, `-5`, `"soon"`, `1e300`.
+    ExpiresIn {
+        /// The value of `expires_in`.
+        json: String,
+    },
     /// The rows of a page come in another order.
     Reorder,
     /// The body ends too early.
     Truncate(Truncate),
+    /// What was asked for is done, and the connection is reset after so many bytes of the answer: none (the answer
+    /// is lost), some forty (within the headers), or more (within the body).
+    ResetAfter {
+        /// How many bytes get through.
+        bytes: usize,
+    },
+    /// A small answer that says it is gzip and inflates to so many megabytes.
+    GzipBomb {
+        /// Its size once inflated.
+        megabytes: usize,
+    },
     /// A page of HTML, as a captive portal or a proxy would send it.
     Html {
         /// The status to send it with.
@@ -159,6 +189,23 @@ pub enum Effect {
     },
     /// The link to the next page leads to the same page.
     LoopingNextLink,
+    /// The link to the next page works no longer: requests that carry a `$skiptoken` are refused.
+    ExpiredSkipToken {
+        /// The status to refuse with: 400 or 410.
+        #[serde(default = "gone")]
+        status: u16,
+    },
+    /// Another kind of link to the next page than the settings say.
+    NextLink(NextLink),
+    /// Another answer to `$orderby` than the settings say.
+    OrderBy(OrderBy),
+    /// Whenever the caller is behind the first page, the first row it has passed changes and moves away.
+    Shift,
+    /// Every page that this record is on fails with 500, however small the page. Several can be in force at once.
+    Broken {
+        /// The record's id.
+        id: String,
+    },
     /// The first record of a page stands at its end once more.
     DuplicateRecord,
     /// 403.
@@ -186,6 +233,10 @@ const fn too_many() -> u16 {
     429
 }
 
+const fn gone() -> u16 {
+    410
+}
+
 const fn ok() -> u16 {
     200
 }
@@ -198,92 +249,6 @@ fn elsewhere() -> String {
     "https://graph.attacker.example/v1.0/security/alerts_v2?$skiptoken=x".to_owned()
 }
 
-/// The forms of the `Retry-After` header.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RetryAfter {
-    /// Whole seconds: `5`.
-    Seconds(u64),
-    /// Seconds with a fraction, as Graph has been seen to send: `2.128`.
-    Decimal(f64),
-    /// A date so many seconds ahead.
-    HttpDate(u64),
-    /// No header.
-    Missing,
-    /// A number no one can wait for.
-    Absurd,
-    /// Any text at all.
-    Text(String),
-}
-
-impl Default for RetryAfter {
-    fn default() -> RetryAfter {
-        RetryAfter::Seconds(5)
-    }
-}
-
-/// The ways of not being there.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outage {
-    /// The connection is reset.
-    Reset,
-    /// 500.
-    InternalError,
-    /// 503 without a `Retry-After`.
-    Unavailable,
-}
-
-/// The ways in which a body ends too early.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Truncate {
-    /// The connection ends before `Content-Length` bytes have come.
-    ShortBody,
-    /// The transfer is complete, the JSON is not.
-    CutJson,
-}
-
-/// The ways in which a token answer is odd.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OddToken {
-    /// The tokens are for another tenant than the one asked for.
-    WrongTenant,
-    /// The access token is not readable; the id token still is.
-    Opaque,
-    /// No new refresh token comes along.
-    NoRefreshToken,
-    /// No id token comes along.
-    NoIdToken,
-    /// The access token carries no permission at all.
-    NoPermissions,
-}
-
-/// Records that cannot be understood, or only just.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Poison {
-    /// A text with an escaped NUL, which Postgres does not take.
-    NulEscape,
-    /// A text with half of a surrogate pair.
-    LoneSurrogate,
-    /// Bytes that are not UTF-8.
-    InvalidUtf8,
-    /// Ten thousand arrays in each other.
-    Deep,
-    /// No id.
-    MissingId,
-    /// A last update in the year 9999.
-    FarFuture,
-    /// A last update that is an empty text.
-    EmptyStamp,
-    /// A last update that is no time at all.
-    NonsenseStamp,
-    /// A number instead of an object.
-    NotAnObject,
-}
-
 /// The kinds of effect of which one request can feel one each.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Stage {
@@ -291,9 +256,13 @@ enum Stage {
     Delay,
     Answer,
     Page,
+    Order,
+    Broken,
+    Shift,
     Rows,
     Link,
     Token,
+    Rotation,
     Delivery,
 }
 
@@ -311,20 +280,29 @@ impl Effect {
             | Effect::SignInError { .. }
             | Effect::Html { .. }
             | Effect::Forbidden { .. }
+            | Effect::ExpiredSkipToken { .. }
             | Effect::Unauthorized { .. } => Stage::Answer,
             Effect::IgnoreTop | Effect::Clamp { .. } => Stage::Page,
+            Effect::OrderBy(_) => Stage::Order,
+            Effect::Broken { .. } => Stage::Broken,
+            Effect::Shift => Stage::Shift,
             Effect::Reorder | Effect::PoisonRecord { .. } | Effect::DuplicateRecord => Stage::Rows,
-            Effect::ForeignNextLink { .. } | Effect::LoopingNextLink => Stage::Link,
-            Effect::OddToken(_) => Stage::Token,
-            Effect::Trickle { .. } | Effect::Truncate(_) => Stage::Delivery,
+            Effect::ForeignNextLink { .. } | Effect::LoopingNextLink | Effect::NextLink(_) => Stage::Link,
+            Effect::OddToken(_) | Effect::ExpiresIn { .. } => Stage::Token,
+            Effect::StrictRotation => Stage::Rotation,
+            Effect::Trickle { .. } | Effect::Truncate(_) | Effect::ResetAfter { .. } | Effect::GzipBomb { .. } => Stage::Delivery,
         }
     }
 
-    /// Whether a request to this endpoint can feel the effect.
-    fn applies_to(&self, endpoint: Endpoint) -> bool {
+    /// Whether a request to this endpoint, with this decoded query, can feel the effect.
+    fn applies_to(&self, endpoint: Endpoint, query: &str) -> bool {
         let api = !matches!(endpoint, Endpoint::Token | Endpoint::Authorize);
         match self {
-            Effect::Revoke { .. } | Effect::SecretExpired | Effect::OddToken(_) => endpoint == Endpoint::Token,
+            Effect::Revoke { .. } | Effect::SecretExpired | Effect::OddToken(_) | Effect::ExpiresIn { .. } | Effect::StrictRotation => {
+                endpoint == Endpoint::Token
+            }
+            Effect::ExpiredSkipToken { .. } => api && query.contains("$skiptoken="),
+            Effect::Shift => api && query.contains("$skip"),
             Effect::ConsentMissing | Effect::SignInError { .. } => !api,
             Effect::Forbidden { .. } | Effect::Unauthorized { .. } => api,
             _ => matches!(self.stage(), Stage::Delay | Stage::Answer | Stage::Delivery) || api,
@@ -341,7 +319,7 @@ mod tests {
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let script = Script::default();
         script.add(Rule::new(Effect::Hang).tenant(one).endpoint(Endpoint::Graph).after(1).times(2));
-        let felt = |tenant, endpoint| script.take(Some(tenant), endpoint).felt.len();
+        let felt = |tenant, endpoint| script.take(Some(tenant), endpoint, "").felt.len();
         assert_eq!(felt(other, Endpoint::Graph), 0);
         assert_eq!(felt(one, Endpoint::Token), 0);
         assert_eq!(felt(one, Endpoint::Graph), 0, "the first request passes");
@@ -357,9 +335,23 @@ mod tests {
         {
             script.add(Rule::new(effect));
         }
-        assert_eq!(script.take(None, Endpoint::Graph).felt, [Effect::Slow { ms: 5 }, Effect::Reorder, Effect::Clamp { top: 3 }]);
-        assert_eq!(script.take(None, Endpoint::Token).felt, [Effect::Slow { ms: 5 }]);
+        assert_eq!(script.take(None, Endpoint::Graph, "").felt, [Effect::Slow { ms: 5 }, Effect::Reorder, Effect::Clamp { top: 3 }]);
+        assert_eq!(script.take(None, Endpoint::Token, "").felt, [Effect::Slow { ms: 5 }]);
         assert_eq!(script.take_late(Uuid::nil()), Some(9));
+    }
+
+    #[test]
+    fn a_rule_can_wait_for_a_query_and_several_records_can_be_broken_at_once() {
+        let script = Script::default();
+        script.add(Rule::new(Effect::Outage(Outage::InternalError)).query("$skip=").times(1));
+        script.add(Rule::new(Effect::Broken { id: "one".to_owned() }));
+        script.add(Rule::new(Effect::Broken { id: "other".to_owned() }));
+        script.add(Rule::new(Effect::ExpiredSkipToken { status: 410 }));
+        let felt = |query: &str| script.take(None, Endpoint::Graph, query).felt.len();
+        assert_eq!(felt("$top=5"), 2, "both broken records, nothing else");
+        assert_eq!(felt("$top=5&$skip=5"), 3);
+        assert_eq!(felt("$top=5&$skip=5"), 2, "used up");
+        assert_eq!(felt("$skiptoken=abc"), 3);
     }
 
     #[test]
@@ -373,6 +365,11 @@ mod tests {
             r#"{"effect":{"sign_in_error":{"code":50076,"error":"interaction_required"}}}"#,
             r#"{"effect":{"poison_record":{"kind":"deep"}}}"#,
             r#"{"effect":{"odd_token":"wrong_tenant"}}"#,
+            r#"{"effect":{"order_by":"refused"}}"#,
+            r#"{"effect":{"next_link":"counting_skip_token"},"query":"$filter"}"#,
+            r#"{"effect":{"expires_in":{"json":"-5"}}}"#,
+            r#"{"effect":{"reset_after":{"bytes":40}}}"#,
+            r#"{"effect":{"broken":{"id":"da1"}}}"#,
         ] {
             let rule: Rule = serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(serde_json::from_str::<Rule>(&serde_json::to_string(&rule).unwrap()).unwrap(), rule);

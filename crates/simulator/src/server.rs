@@ -4,6 +4,7 @@
 use crate::answer::Answer;
 use crate::faults::{self, Fate};
 use crate::identity::{Form, Identity, Protocol};
+use crate::in_flight::InFlight;
 use crate::journal::{Journal, JournalEntry};
 use crate::line::{Cable, Door};
 use crate::pace::Pace;
@@ -11,12 +12,13 @@ use crate::scenario::{Effect, Effects, Endpoint};
 use crate::stamp::Stamp;
 use crate::world::World;
 use crate::{control, defender, graph, incidents};
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::{StreamExt as _, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,6 +34,7 @@ pub(crate) struct App {
     /// Where this simulator can be reached, without a slash at the end.
     pub(crate) base_url: String,
     pub(crate) requests: AtomicU64,
+    pub(crate) redeeming: InFlight,
 }
 
 /// One request on its way to an answer.
@@ -63,7 +66,7 @@ impl App {
             path: uri.path().to_owned(),
             query: uri.query().unwrap_or_default().to_owned(),
             token: None,
-            effects: self.world.script.take(tenant, endpoint),
+            effects: self.world.script.take(tenant, endpoint, &decoded(uri.query().unwrap_or_default())),
             at: self.world.clock.now(),
             request_id,
             base_url: headers
@@ -76,6 +79,7 @@ impl App {
 
     /// Takes a request through: delay, fault or answer, journal, delivery.
     pub(crate) async fn conclude(&self, mut call: Call, cable: Cable, answer: impl FnOnce(&mut Call) -> Answer) -> Response {
+        let redemption = call.tenant.filter(|_| call.endpoint == Endpoint::Token).map(|tenant| self.redeeming.begin(tenant));
         if let Some(ms) = call.effects.find(|effect| if let Effect::Slow { ms } = effect { Some(*ms) } else { None }) {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
@@ -86,6 +90,7 @@ impl App {
             Fate::Reset | Fate::Hang => Answer::text(0, "", ""),
         };
         self.journal.note(JournalEntry {
+            number: 0,
             at: call.at.to_string(),
             tenant: call.tenant,
             endpoint: call.endpoint,
@@ -95,10 +100,33 @@ impl App {
             token: call.token.clone(),
             records: answer.records,
             bytes: answer.body.len(),
+            overlapping: redemption.as_ref().map_or(0, |redemption| redemption.others),
             effects: call.effects.felt.iter().map(|effect| serde_json::to_string(effect).unwrap_or_default()).collect(),
         });
-        faults::deliver(&call, answer, cable, self.world.clock.now()).await
+        let response = faults::deliver(&call, answer, cable, self.world.clock.now()).await;
+        match redemption {
+            Some(redemption) => lasting(response, redemption),
+            None => response,
+        }
     }
+}
+
+/// The same answer, holding something until its last byte is handed over or nobody wants it any more.
+fn lasting<T: Send + 'static>(response: Response, held: T) -> Response {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert("content-length", length.into());
+    }
+    let pieces = stream::unfold((body.into_data_stream(), held), |(mut pieces, held)| async move {
+        let piece = pieces.next().await?;
+        Some((piece, (pieces, held)))
+    });
+    Response::from_parts(parts, Body::from_stream(pieces))
+}
+
+/// A query as a person would write it.
+fn decoded(query: &str) -> String {
+    url::form_urlencoded::parse(query.as_bytes()).map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
 
 /// The token of a request, as it stands in the header.

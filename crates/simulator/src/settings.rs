@@ -41,7 +41,7 @@ pub struct Settings {
     pub defender_resources: Vec<String>,
     /// Redirect addresses of the app; empty accepts any on `localhost`, on loopback, or with https.
     pub redirect_uris: Vec<String>,
-    /// What Graph does with `$orderby`, which its documentation does not mention.
+    /// What Graph does with `$orderby`, which its documentation does not mention; for incidents as well.
     pub order_by: OrderBy,
     /// Whether and how Graph links to the next page.
     pub next_link: NextLink,
@@ -51,6 +51,10 @@ pub struct Settings {
     pub graph_max_top: usize,
     /// A greater `$skip` is refused by Graph.
     pub graph_max_skip: usize,
+    /// Incidents on a page, asked for or not: greater `$top` values are silently lowered to this.
+    pub incidents_max_top: usize,
+    /// Of a customer with more alerts than this, incidents with `$expand=alerts` fail with 500, for ever.
+    pub expand_limit: usize,
     /// A greater `$top` is refused by Defender for Endpoint; also its page size when the caller does not say.
     pub defender_max_top: usize,
     /// A folder of JSON files whose records are served as alerts.
@@ -91,6 +95,8 @@ impl Default for Settings {
             default_page: 100,
             graph_max_top: 1000,
             graph_max_skip: 500,
+            incidents_max_top: 50,
+            expand_limit: 10_000,
             defender_max_top: 10_000,
             samples: None,
             sample_stamps: SampleStamps::Own,
@@ -110,7 +116,8 @@ pub enum Rotation {
 }
 
 /// What Graph does with `$orderby`.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OrderBy {
     /// Sorts as asked (undocumented, but seen to work).
     Accepted,
@@ -121,7 +128,8 @@ pub enum OrderBy {
 }
 
 /// Whether and how Graph links to the next page.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NextLink {
     /// An opaque `$skiptoken` that remembers the last row shown: rows that move do not shift the others.
     SkipToken,
@@ -142,6 +150,8 @@ pub enum SourceMix {
     Mixed,
     /// Both for all.
     Both,
+    /// Both for all, and the incidents.
+    All,
 }
 
 /// Where sample records stand in the order of last updates.
@@ -161,6 +171,8 @@ pub enum Source {
     GraphAlerts,
     /// Defender for Endpoint `/api/alerts`.
     MdeAlerts,
+    /// Graph `/v1.0/security/incidents`.
+    GraphIncidents,
 }
 
 impl Source {
@@ -169,6 +181,7 @@ impl Source {
         match self {
             Source::GraphAlerts => "graph-alerts",
             Source::MdeAlerts => "mde-alerts",
+            Source::GraphIncidents => "graph-incidents",
         }
     }
 }

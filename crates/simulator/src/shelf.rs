@@ -1,8 +1,9 @@
-//! One shelf holds what one API shows of one tenant: its rows in order of their last update, each with every
-//! version it ever had. Bodies of our own alerts are rendered when first asked for.
+//! One shelf holds what one API shows of one tenant: its rows in order of their last update and of their
+//! creation, each with every version it ever had. Bodies of our own records are rendered when first asked for.
 
 use crate::facts::{Facts, Field, Value};
 use crate::filter::Filter;
+use crate::incidents::Incident;
 use crate::stamp::Stamp;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -14,6 +15,8 @@ use std::sync::{Arc, OnceLock};
 pub(crate) enum Content {
     /// Alert number `alert` of the tenant after its first `versions` states.
     Made { alert: usize, versions: usize },
+    /// An incident as it was then.
+    Incident(Arc<Incident>),
     /// Given as bytes, served as they are.
     Raw(Bytes),
 }
@@ -27,6 +30,14 @@ pub(crate) struct Version {
     pub(crate) visible_at: Stamp,
     /// In how many undamaged answers it has been given out.
     pub(crate) served: u32,
+    /// When it was first given out in an undamaged answer.
+    pub(crate) first_served: Option<Stamp>,
+}
+
+impl Version {
+    pub(crate) fn new(content: Content, last_update: Option<String>, visible_at: Stamp) -> Version {
+        Version { content, last_update, visible_at, served: 0, first_served: None }
+    }
 }
 
 /// One record.
@@ -91,7 +102,8 @@ pub(crate) struct Found {
 pub(crate) struct Shelf {
     pub(crate) rows: Vec<Row>,
     by_id: HashMap<Arc<str>, usize>,
-    order: BTreeSet<Place>,
+    by_update: BTreeSet<Place>,
+    by_creation: BTreeSet<Place>,
 }
 
 impl Shelf {
@@ -106,8 +118,8 @@ impl Shelf {
         let number = known.unwrap_or(self.rows.len());
         let mut freed = 0;
         if let Some(known) = known {
-            let old = place(&self.rows[known], known, SortBy::Updated);
-            self.order.remove(&old);
+            self.by_update.remove(&place(&self.rows[known], known, SortBy::Updated));
+            self.by_creation.remove(&place(&self.rows[known], known, SortBy::Created));
             let row = &mut self.rows[known];
             row.facts = facts;
             row.versions.push(version);
@@ -118,37 +130,49 @@ impl Shelf {
             }
             self.rows.push(Row { id, facts, versions: vec![version], body: OnceLock::new() });
         }
-        self.order.insert(place(&self.rows[number], number, SortBy::Updated));
+        self.by_update.insert(place(&self.rows[number], number, SortBy::Updated));
+        self.by_creation.insert(place(&self.rows[number], number, SortBy::Created));
         freed
     }
 
     pub(crate) fn count(&self, filter: Option<&Filter>) -> usize {
-        self.rows.iter().filter(|row| passes(row, filter)).count()
+        let (order, range) = self.narrowest(SortBy::Updated, filter);
+        self.within(order, range).filter(|place| passes(&self.rows[place.row as usize], filter)).count()
     }
 
     pub(crate) fn find(&self, want: &Want<'_>) -> Found {
-        match want.sort {
-            SortBy::Updated => {
-                let (low, high) = want.filter.map_or((None, None), |filter| filter.span(Field::Updated));
-                let low = low.map_or(i64::MIN, Stamp::ticks);
-                let high = high.map_or(i64::MAX, Stamp::ticks);
-                if low > high {
-                    return Found { rows: Vec::new(), more_after: None };
-                }
-                let range = (Bound::Included(Place { ticks: low, row: 0 }), Bound::Included(Place { ticks: high, row: u32::MAX }));
-                let places = self.order.range(range).copied();
-                if want.ascending { self.pick(want, places) } else { self.pick(want, places.rev()) }
-            }
-            SortBy::Created => {
-                let mut places: Vec<Place> =
-                    (0..self.rows.len()).map(|number| place(&self.rows[number], number, SortBy::Created)).collect();
-                places.sort_unstable();
-                if !want.ascending {
-                    places.reverse();
-                }
-                self.pick(want, places.into_iter())
-            }
+        let (order, range) = self.narrowest(want.sort, want.filter);
+        if order == want.sort {
+            let places = self.within(order, range);
+            return if want.ascending { self.pick(want, places) } else { self.pick(want, places.rev()) };
         }
+        let mut places: Vec<Place> =
+            self.within(order, range).map(|found| place(&self.rows[found.row as usize], found.row as usize, want.sort)).collect();
+        places.sort_unstable();
+        if !want.ascending {
+            places.reverse();
+        }
+        self.pick(want, places.into_iter())
+    }
+
+    /// Along which order the fewest rows have to be looked at, and from where to where (in ticks).
+    fn narrowest(&self, sort: SortBy, filter: Option<&Filter>) -> (SortBy, (i64, i64)) {
+        let span = |sort| {
+            let field = if sort == SortBy::Updated { Field::Updated } else { Field::Created };
+            let (low, high) = filter.map_or((None, None), |filter| filter.span(field));
+            (low.map_or(i64::MIN, Stamp::ticks), high.map_or(i64::MAX, Stamp::ticks))
+        };
+        let other = if sort == SortBy::Updated { SortBy::Created } else { SortBy::Updated };
+        let everything = (i64::MIN, i64::MAX);
+        if span(sort) == everything && span(other) != everything { (other, span(other)) } else { (sort, span(sort)) }
+    }
+
+    fn within(&self, order: SortBy, (low, high): (i64, i64)) -> impl DoubleEndedIterator<Item = Place> {
+        let order = if order == SortBy::Updated { &self.by_update } else { &self.by_creation };
+        let first = Place { ticks: low, row: 0 };
+        // A range that ends before it begins holds nothing.
+        let last = if high < low { first } else { after(high) };
+        order.range((Bound::Included(first), Bound::Excluded(last))).copied()
     }
 
     fn pick(&self, want: &Want<'_>, places: impl Iterator<Item = Place>) -> Found {
@@ -158,6 +182,11 @@ impl Shelf {
         let more = hits.next().is_some();
         Found { more_after: taken.last().copied().filter(|_| more), rows: taken.iter().map(|place| place.row as usize).collect() }
     }
+}
+
+/// The first place behind these ticks.
+fn after(ticks: i64) -> Place {
+    ticks.checked_add(1).map_or(Place { ticks, row: u32::MAX }, |next| Place { ticks: next, row: 0 })
 }
 
 fn place(row: &Row, number: usize, sort: SortBy) -> Place {

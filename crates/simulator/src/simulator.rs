@@ -2,6 +2,7 @@
 
 use crate::identity::Identity;
 use crate::identity::tokens::Families;
+use crate::in_flight::InFlight;
 use crate::journal::{Journal, JournalEntry, Totals};
 use crate::ledger::Ledger;
 use crate::line::Door;
@@ -89,6 +90,7 @@ impl Simulator {
             pace: Pace::new(seed, rate, updates, world.clock.now()),
             base_url: format!("http://{address}"),
             requests: AtomicU64::new(0),
+            redeeming: InFlight::default(),
             world,
         });
 
@@ -152,6 +154,16 @@ impl Simulator {
         self.app.world.script.clear();
     }
 
+    /// Forgets the rules about this tenant.
+    pub fn clear_script_of(&self, tenant: Uuid) {
+        self.app.world.script.clear_of(tenant);
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.app.world.script.rules()
+    }
+
     /// Publishes so many new alerts now and returns their ids. Fails for an unknown tenant, as all of these do.
     pub fn publish_new(&self, tenant: Uuid, count: usize) -> anyhow::Result<Vec<String>> {
         Ok(self.app.world.publish_new(self.app.world.tenant(tenant)?, count))
@@ -176,6 +188,28 @@ impl Simulator {
     /// Changes the alert with this id; the change has exactly this last-update stamp.
     pub fn publish_update_at(&self, tenant: Uuid, id: &str, last_update: Stamp) -> anyhow::Result<()> {
         self.app.world.publish_at(self.app.world.tenant(tenant)?, last_update, Some(id)).map(drop)
+    }
+
+    /// Publishes so many new alerts that all have exactly this last-update stamp; returns their ids.
+    pub fn publish_tied(&self, tenant: Uuid, last_update: Stamp, count: usize) -> anyhow::Result<Vec<String>> {
+        Ok(self.app.world.publish_tied(self.app.world.tenant(tenant)?, last_update, count))
+    }
+
+    /// Puts an alert into another incident, which may be one that does not exist yet: a change of the alert and of
+    /// both incidents.
+    pub fn move_alert(&self, tenant: Uuid, id: &str, incident: &str) -> anyhow::Result<()> {
+        self.app.world.move_alert(self.app.world.tenant(tenant)?, id, incident)
+    }
+
+    /// Merges one incident into another: it says where it went, and its alerts still name it. Chains and circles are
+    /// possible.
+    pub fn merge_incidents(&self, tenant: Uuid, from: &str, into: &str) -> anyhow::Result<()> {
+        self.app.world.merge_incidents(self.app.world.tenant(tenant)?, from, into)
+    }
+
+    /// How many redemptions began while another one of the same tenant was not answered yet.
+    pub fn overlapping_redemptions(&self) -> u64 {
+        self.app.redeeming.overlaps()
     }
 
     /// Publishes a record exactly as these bytes are. One with the id of another becomes a new version of it.
@@ -224,6 +258,17 @@ impl Simulator {
     /// What was asked, oldest first; long runs keep the newest only.
     pub fn journal(&self) -> Vec<JournalEntry> {
         self.app.journal.entries()
+    }
+
+    /// What was asked from the request of this number on.
+    pub fn journal_from(&self, number: u64) -> Vec<JournalEntry> {
+        self.app.journal.entries_from(number)
+    }
+
+    /// How many requests felt an effect of this name (`throttle`, `hang`, `reset_after`); of all tenants when none is
+    /// named.
+    pub fn felt(&self, tenant: Option<Uuid>, effect: &str) -> u64 {
+        self.app.journal.felt(tenant, effect)
     }
 
     /// How many requests there were since the start, by endpoint and status.

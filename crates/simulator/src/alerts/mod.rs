@@ -46,6 +46,8 @@ pub(crate) struct Alert {
     pub(crate) created: Stamp,
     /// Last-update stamps of its states: the first is that of its appearance.
     pub(crate) stamps: Vec<Stamp>,
+    /// Into which incident somebody put it, and with which of its states that shows.
+    pub(crate) moves: Vec<(usize, u32)>,
 }
 
 impl Alert {
@@ -55,7 +57,7 @@ impl Alert {
             Some((other, swapped)) if swapped != id_of(face, other, created) => swapped,
             _ => id_of(face, number, created),
         };
-        Alert { number, id: id.into(), incident, created, stamps: vec![updated] }
+        Alert { number, id: id.into(), incident, created, stamps: vec![updated], moves: Vec::new() }
     }
 
     pub(crate) fn template(&self, face: &Face) -> &'static Template {

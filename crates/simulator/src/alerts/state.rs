@@ -44,6 +44,11 @@ impl State {
     pub(crate) fn after(face: &Face, alert: &Alert, versions: usize) -> State {
         let mut state = State::at_first(face, alert);
         for (number, at) in alert.stamps.iter().enumerate().take(versions).skip(1) {
+            if let Some((_, incident)) = alert.moves.iter().find(|(state, _)| *state == number) {
+                state.updated = *at;
+                state.incident = *incident;
+                continue;
+            }
             let mut dice = Dice::of(&[face.seed, face.index as u64, purpose::UPDATE, alert.number, number as u64]);
             state.change(face, alert.is_endpoint(face), *at, &mut dice);
         }

@@ -6,6 +6,7 @@
 
 use super::errors::Refusal;
 use super::jwt::Mint;
+use crate::scenario::Endpoint;
 use crate::settings::Rotation;
 use crate::stamp::Stamp;
 use base64::Engine as _;
@@ -109,8 +110,20 @@ pub(crate) fn read(mint: &Mint, text: &str) -> Option<Ticket> {
 pub(crate) struct Access {
     pub(crate) tenant: Uuid,
     pub(crate) audience: String,
-    /// Whether any role or scope was granted.
-    pub(crate) permitted: bool,
+    /// The roles or scopes that were granted.
+    permissions: Vec<String>,
+}
+
+impl Access {
+    /// Whether one of the permissions is for this endpoint.
+    pub(crate) fn allows(&self, endpoint: Endpoint) -> bool {
+        let subject = match endpoint {
+            Endpoint::Incidents => "SecurityIncident.",
+            Endpoint::Defender => "Alert.",
+            _ => "SecurityAlert.",
+        };
+        self.permissions.iter().any(|permission| permission.starts_with(subject))
+    }
 }
 
 /// Why an access token is not good.
@@ -130,8 +143,9 @@ pub(crate) fn check(mint: &Mint, token: &str, now: Stamp) -> (Option<String>, Op
     if claims["exp"].as_i64().is_none_or(|expiry| expiry <= now.unix_seconds()) {
         return (name, Some(tenant), Err(BadAccess::Expired));
     }
-    let permitted = claims["roles"].as_array().is_some_and(|roles| !roles.is_empty()) || !text("scp").is_empty();
-    (name, Some(tenant), Ok(Access { tenant, audience: text("aud"), permitted }))
+    let roles = claims["roles"].as_array().into_iter().flatten().filter_map(|role| role.as_str().map(str::to_owned));
+    let permissions = roles.chain(text("scp").split_whitespace().map(str::to_owned)).collect();
+    (name, Some(tenant), Ok(Access { tenant, audience: text("aud"), permissions }))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ impl Effects {
 
     /// Whether the answer will not reach the caller as it was meant.
     pub(crate) fn damage_delivery(&self) -> bool {
-        self.felt.iter().any(|effect| matches!(effect, Effect::Truncate(_)))
+        self.felt.iter().any(|effect| matches!(effect, Effect::Truncate(_) | Effect::ResetAfter { .. } | Effect::GzipBomb { .. }))
     }
 }
 
@@ -35,21 +35,31 @@ impl Script {
         self.lock().clear();
     }
 
+    pub(crate) fn clear_of(&self, tenant: Uuid) {
+        self.lock().retain(|rule| rule.tenant != Some(tenant));
+    }
+
     pub(crate) fn rules(&self) -> Vec<Rule> {
         self.lock().clone()
     }
 
-    /// Takes what a request to this endpoint has to suffer: of each stage the first rule that matches.
-    pub(crate) fn take(&self, tenant: Option<Uuid>, endpoint: Endpoint) -> Effects {
+    /// Takes what a request to this endpoint has to suffer: of each stage the first rule that matches. The query
+    /// is the decoded one.
+    pub(crate) fn take(&self, tenant: Option<Uuid>, endpoint: Endpoint, query: &str) -> Effects {
         let mut rules = self.lock();
         let mut stages = Vec::new();
         let mut effects = Effects::default();
         for rule in rules.iter_mut() {
             let stage = rule.effect.stage();
-            let aimed = rule.tenant.is_none_or(|wanted| tenant == Some(wanted)) && rule.endpoint.is_none_or(|wanted| wanted == endpoint);
-            let fits = aimed && rule.effect.applies_to(endpoint) && stage != Stage::Publication && !stages.contains(&stage);
+            let aimed = rule.tenant.is_none_or(|wanted| tenant == Some(wanted))
+                && rule.endpoint.is_none_or(|wanted| wanted == endpoint)
+                && rule.query.as_deref().is_none_or(|wanted| query.contains(wanted));
+            let fits = aimed && rule.effect.applies_to(endpoint, query) && stage != Stage::Publication && !stages.contains(&stage);
             if fits && rule.fires() {
-                stages.push(stage);
+                // Broken records do not exclude each other.
+                if stage != Stage::Broken {
+                    stages.push(stage);
+                }
                 effects.felt.push(rule.effect.clone());
             }
         }

@@ -1,4 +1,4 @@
-//! Graph alerts and incidents: filters, limits, order, links.
+//! Graph alerts: filters, limits, order, links.
 
 use crate::{Caller, client, column};
 use serde_json::Value;
@@ -158,28 +158,6 @@ async fn members_that_came_later_are_named_to_those_who_ask() {
     let shy: Value = client().get(&caller.base).query(&query).bearer_auth(&caller.token).send().await.unwrap().json().await.unwrap();
     let words = column(&shy, "serviceSource");
     assert!(!words.is_empty() && words.iter().all(|word| word == "unknownFutureValue"));
-}
-
-#[tokio::test]
-async fn incidents_gather_the_alerts_of_a_tenant() {
-    let (simulator, _) = start(Settings { history: 120, ..Settings::default() });
-    let mut caller = caller(&simulator, 0).await;
-    let alerts = caller.page(&[("$top", "1000")]).await;
-    caller.base = caller.base.replace("alerts_v2", "incidents");
-    let page = caller.page(&[("$top", "1000"), ("$expand", "alerts")]).await;
-    let incidents = page["value"].as_array().unwrap();
-    let inside: BTreeSet<String> = incidents
-        .iter()
-        .flat_map(|incident| incident["alerts"].as_array().unwrap())
-        .map(|alert| alert["id"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(inside, column(&alerts, "id").into_iter().collect());
-    assert!(incidents.iter().any(|incident| incident["redirectIncidentId"].is_string() && incident["status"] == "redirected"));
-    let resolved = caller.page(&[("$filter", "status eq 'resolved'"), ("$top", "3")]).await;
-    assert!(column(&resolved, "status").iter().all(|status| status == "resolved"));
-    assert_eq!(caller.refused(&[("$filter", "serviceSource eq 'microsoftSentinel'")]).await.0, 400);
-    let one: Value = caller.follow(&format!("{}/{}", caller.base, column(&page, "id")[0])).await;
-    assert_eq!(one["id"], incidents[0]["id"]);
 }
 
 #[tokio::test]

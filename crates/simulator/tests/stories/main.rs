@@ -5,6 +5,8 @@
 mod defender;
 mod faults;
 mod graph;
+mod incidents;
+mod oddities;
 mod program;
 mod samples;
 mod sign_in;
@@ -45,9 +47,13 @@ struct Caller {
 
 impl Caller {
     async fn of(simulator: &Simulator, tenant: &SimTenant, source: Source) -> Caller {
-        let scope = if source == Source::GraphAlerts { GRAPH } else { DEFENDER };
+        let scope = if source == Source::MdeAlerts { DEFENDER } else { GRAPH };
         let answer = redeem(simulator, tenant, &tenant.refresh_token, scope, StatusCode::OK).await;
-        let path = if source == Source::GraphAlerts { "/v1.0/security/alerts_v2" } else { "/api/alerts" };
+        let path = match source {
+            Source::GraphAlerts => "/v1.0/security/alerts_v2",
+            Source::GraphIncidents => "/v1.0/security/incidents",
+            Source::MdeAlerts => "/api/alerts",
+        };
         Caller { base: format!("{}{path}", simulator.base_url()), token: answer["access_token"].as_str().unwrap().to_owned() }
     }
 
