@@ -3,7 +3,10 @@
 alter table tocsin.alert
     add column assigned_to text,
     add column classification text,
-    add column determination text;
+    add column determination text,
+    add column replaced text[];
+comment on column tocsin.alert.replaced is
+    'status, assigned_to, classification, determination and severity of the state that this one has replaced: the events of the same transaction are made from it';
 
 create table tocsin.alert_event (
     tenant     uuid not null,
@@ -107,10 +110,16 @@ comment on table tocsin.reconciliation is 'what each comparison of source and st
 create index reconciliation_by_time on tocsin.reconciliation (finished_at desc);
 
 alter table tocsin.gap add column kind text not null default 'ties' check (kind in ('ties', 'too-large', 'failing', 'expired'));
+alter table tocsin.gap add column axis text not null default 'update' check (axis in ('update', 'creation'));
+comment on column tocsin.gap.axis is 'which stamp the stretch is about: reading it again by the other one does not heal it';
 comment on column tocsin.gap.kind is 'an expired gap never heals by itself: Microsoft no longer has what lies in it';
 
-alter table tocsin.quarantine add column replay_at timestamptz, add column replayed_at timestamptz;
+alter table tocsin.quarantine
+    add column replay_at timestamptz,
+    add column tried_at timestamptz,
+    add column replayed_at timestamptz;
 comment on column tocsin.quarantine.replay_at is 'an operator wants it tried again';
+comment on column tocsin.quarantine.tried_at is 'when it was last tried again';
 comment on column tocsin.quarantine.replayed_at is 'it was understood when it was tried again, and is stored as an alert now';
 
 -- The read side. What was there keeps its names and its order; new columns come at the end.

@@ -15,10 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::health::StageStatus;
 use domain::{
-    AlertBatch, AlertFacts, AlertId, AlertRecord, Clock, Committed, ContentHash, CursorMove, Epoch, Fence, Record, SinkMessage, Source,
-    SystemClock, TenantId, Ticks,
+    AlertBatch, AlertFacts, AlertId, AlertRecord, Clock, Committed, ContentHash, CursorMove, Epoch, Fence, Purpose, Record, SinkMessage,
+    Source, SystemClock, TenantId, Ticks,
 };
-use sink::{Config, SinkWorker};
+use sink::{Config, PgStore, SinkWorker};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -61,7 +61,8 @@ async fn measure(pool: &PgPool, pages: usize) -> Result<(), AnyError> {
     let (sender, inbox) = mpsc::channel(4);
     let (publish, _status) = watch::channel(StageStatus::well(SystemClock.now()));
     let stop = CancellationToken::new();
-    let worker = SinkWorker::new(pool.clone(), Config::default(), Arc::new(SystemClock), inbox, publish);
+    let config = Config::default();
+    let worker = SinkWorker::new(PgStore::new(pool.clone(), &config), config, Arc::new(SystemClock), inbox, publish);
     let running = tokio::spawn(worker.run(stop.clone()));
     for (pass, name) in ["first", "again"].into_iter().enumerate() {
         let mut times = Vec::new();
@@ -101,8 +102,16 @@ async fn commit(sender: &mpsc::Sender<SinkMessage>, fence: Fence, page: usize) -
     let mut whole = Committed::default();
     for (at, records) in slices.into_iter().enumerate() {
         let (ack, answer) = oneshot::channel();
-        let cursor = (at == last).then(|| CursorMove { watermark: stamp(page * ALERTS) });
-        let batch = AlertBatch { fence, source: Source::GraphAlerts, records, cursor, gaps: Vec::new(), live: false, ack };
+        let cursor = (at == last).then(|| CursorMove::Live { watermark: stamp(page * ALERTS) });
+        let batch = AlertBatch {
+            fence,
+            source: Source::GraphAlerts,
+            records,
+            cursor,
+            gaps: Vec::new(),
+            purpose: Purpose::Live { fresh: false },
+            ack,
+        };
         sender.send(SinkMessage::Batch(batch)).await?;
         let part = answer.await??;
         whole.new += part.new;

@@ -5,30 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::retry::Backoff;
-use domain::{AlertBatch, Clock, Committed, Record, Refusal};
-use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
+use domain::{AlertBatch, Clock, Committed, Refusal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::error::StoreError;
-use crate::lanes::Feed;
 use crate::metering;
-use crate::news::Item;
 use crate::outage::{Outage, Waiter, loggable};
 use crate::parts::{Part, Parts, Sorted, sort};
-use crate::store::partitions::Months;
-use crate::store::{feeds, session};
+use crate::store::{Feed, Item, Store, StoreError};
 use crate::transaction::{self, Stored};
 
 /// Stores batches and news; shared by all writers.
-pub(crate) struct Committer {
-    pub(crate) pool: PgPool,
+pub(crate) struct Committer<S> {
+    pub(crate) store: S,
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) outage: Outage,
-    months: Months,
 }
 
 /// How far a stop has come.
@@ -80,9 +73,9 @@ pub(crate) enum Step {
     },
 }
 
-impl Committer {
-    pub(crate) fn new(pool: PgPool, config: Config, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, config, clock, outage: Outage::default(), months: Months::default() }
+impl<S: Store> Committer<S> {
+    pub(crate) fn new(store: S, config: Config, clock: Arc<dyn Clock>) -> Self {
+        Self { store, config, clock, outage: Outage::default() }
     }
 
     /// Stores what is left of a batch until it is done or an attempt fails.
@@ -98,7 +91,7 @@ impl Committer {
                 Ok(stored) => {
                     self.outage.served(waiter, self.clock.now());
                     work.backoff.reset();
-                    metering::stored(&work.batch, &sorted, &stored, self.clock.now());
+                    metering::stored(&work.batch, &stored, self.clock.now());
                     add(&mut work.whole, stored.committed);
                     work.parts.stored();
                     continue;
@@ -144,35 +137,28 @@ impl Committer {
         work.answer(Err(Refusal::Stopping));
     }
 
-    /// Writes news of feeds once. The caller keeps them when this fails.
+    /// Writes news of feeds once, and says which of it has to be written later because somebody holds the row of its
+    /// feed. The caller keeps all of it when this fails.
     ///
     /// # Errors
     /// Any [`StoreError`] but a lost lease: news of a lost lease is silently left out.
-    pub(crate) async fn news(&self, items: &[Item], stop: &Stop) -> Result<(), StoreError> {
-        let outcome = self
-            .bounded(stop, async {
-                let mut conn = self.borrow().await?;
-                let mut tx = sqlx::Connection::begin_with(conn.get(), "begin isolation level read committed").await?;
-                session::prepare(&mut tx, self.config.statement_timeout).await?;
-                let written = feeds::note(&mut tx, items).await?;
-                tx.commit().await?;
-                conn.give_back();
-                Ok(written)
-            })
-            .await;
-        match outcome {
-            Ok(written) => {
+    pub(crate) async fn news(&self, items: &[Item], stop: &Stop) -> Result<Vec<usize>, StoreError> {
+        match self.bounded(stop, self.store.note(items)).await {
+            Ok(noted) => {
                 self.outage.served(Waiter::News, self.clock.now());
-                let passed_over = items.len() as u64 - written.min(items.len() as u64);
+                let passed_over = (items.len() as u64).saturating_sub(noted.written).saturating_sub(noted.later.len() as u64);
                 if passed_over > 0 {
                     tracing::debug!(count = passed_over, "news of feeds whose lease is lost was passed over");
                 }
-                Ok(())
+                if !noted.later.is_empty() {
+                    tracing::debug!(count = noted.later.len(), "news of feeds whose row somebody holds is written later");
+                }
+                Ok(noted.later)
             }
             // It would be refused every time, and with it the news of all other feeds.
             Err(StoreError::Data { code, .. }) => {
                 tracing::error!(count = items.len(), error = %code, "the database refuses news of feeds; it is dropped");
-                Ok(())
+                Ok(Vec::new())
             }
             Err(error) => {
                 if !stop.now.is_cancelled() {
@@ -184,21 +170,7 @@ impl Committer {
     }
 
     async fn attempt(&self, batch: &AlertBatch, part: &Part, sorted: &Sorted<'_>, stop: &Stop) -> Result<Stored, StoreError> {
-        self.bounded(stop, async {
-            let mut conn = self.borrow().await?;
-            let created = batch.records[part.records.clone()].iter().filter_map(|record| match record {
-                Record::Alert(alert) => alert.created,
-                Record::Poison(_) => None,
-            });
-            self.months.ensure(conn.get(), created, self.clock.now()).await?;
-            let outcome = transaction::store(conn.get(), batch, part, sorted, self.config.statement_timeout).await;
-            // After an answer, whatever it says, the connection is in order; after silence it is not.
-            if !matches!(outcome, Err(StoreError::Away(_))) {
-                conn.give_back();
-            }
-            outcome
-        })
-        .await
+        self.bounded(stop, transaction::store(&self.store, batch, part, sorted, self.clock.now())).await
     }
 
     /// Ends an attempt that the database does not answer, or that a stop has no more time for.
@@ -212,14 +184,6 @@ impl Committer {
             }
         }
     }
-
-    async fn borrow(&self) -> Result<Borrowed, StoreError> {
-        let limit: Duration = self.config.acquire_timeout;
-        match tokio::time::timeout(limit, self.pool.acquire()).await {
-            Ok(conn) => Ok(Borrowed(Some(conn?))),
-            Err(_) => Err(StoreError::Away(format!("no connection within {} seconds", limit.as_secs_f32()))),
-        }
-    }
 }
 
 fn add(whole: &mut Committed, part: Committed) {
@@ -227,28 +191,6 @@ fn add(whole: &mut Committed, part: Committed) {
     whole.updated += part.updated;
     whole.duplicate += part.duplicate;
     whole.quarantined += part.quarantined;
-}
-
-/// A connection that is closed on the spot unless it is given back in order.
-///
-/// The pool would first ask a returned connection whether it is well, and wait for the answer: behind a
-/// network that swallows everything, each failed attempt would take one place of the pool for minutes.
-struct Borrowed(Option<PoolConnection<Postgres>>);
-
-impl Borrowed {
-    fn get(&mut self) -> &mut sqlx::PgConnection {
-        self.0.as_mut().expect("the connection is there until it is given back, which consumes the guard")
-    }
-
-    fn give_back(mut self) {
-        self.0.take();
-    }
-}
-
-impl Drop for Borrowed {
-    fn drop(&mut self) {
-        if let Some(conn) = self.0.take() {
-            drop(conn.detach());
-        }
-    }
+    whole.late += part.late;
+    whole.cancelled |= part.cancelled;
 }

@@ -15,6 +15,8 @@ pub struct Config {
     /// The longest one statement may run or wait for a lock, and the longest a transaction may stand
     /// idle. Also bounds how long a frozen process can make its successor wait, so keep it small.
     pub statement_timeout: Duration,
+    /// The longest a commit waits for somebody else's lock before it frees its writer and is tried again later.
+    pub lock_timeout: Duration,
     /// How long to wait for a connection before the database counts as away.
     pub acquire_timeout: Duration,
     /// The first pause after a failed attempt; it doubles from there.
@@ -25,6 +27,8 @@ pub struct Config {
     pub progress_flush: Duration,
     /// How long storing may go on after a stop was asked for.
     pub stop_grace: Duration,
+    /// How often the status is renewed. A reader calls a stage stuck after some seconds without.
+    pub beat: Duration,
 }
 
 impl Default for Config {
@@ -32,11 +36,13 @@ impl Default for Config {
         Self {
             writers: 2,
             statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(2),
             acquire_timeout: Duration::from_secs(5),
             first_delay: Duration::from_millis(100),
             max_delay: Duration::from_secs(5),
             progress_flush: Duration::from_secs(1),
             stop_grace: Duration::from_secs(5),
+            beat: Duration::from_millis(500),
         }
     }
 }

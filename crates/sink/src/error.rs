@@ -1,5 +1,6 @@
 //! What can go wrong between us and Postgres, sorted by what to do about it.
 
+use domain::rehearsal::Rehearsed;
 use sqlx::error::DatabaseError;
 
 /// A read that failed.
@@ -16,7 +17,7 @@ impl ReadError {
 
 /// Why an attempt to store did not commit.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     /// Another replica holds the tenant now: never try again.
     #[error("the lease on this tenant is lost")]
     LeaseLost,
@@ -47,7 +48,7 @@ pub(crate) enum StoreError {
 
 impl StoreError {
     /// Whether nobody's batches can be stored, rather than this feed's alone (I10).
-    pub(crate) fn concerns_everybody(&self) -> bool {
+    pub fn concerns_everybody(&self) -> bool {
         match self {
             Self::Away(_) | Self::Refused(_) => true,
             Self::LeaseLost | Self::Data { .. } | Self::Contention(_) | Self::Stumbled(_) => false,
@@ -65,6 +66,12 @@ pub(crate) fn words(error: &sqlx::Error) -> String {
 
 fn code(error: &sqlx::Error, otherwise: &str) -> String {
     error.as_database_error().and_then(DatabaseError::code).map_or_else(|| otherwise.to_owned(), |code| code.into_owned())
+}
+
+impl From<Rehearsed> for StoreError {
+    fn from(error: Rehearsed) -> Self {
+        Self::Away(error.to_string())
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

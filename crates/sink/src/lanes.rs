@@ -7,15 +7,9 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use domain::{Source, TenantId};
 use tokio::time::Instant;
 
-/// A feed: one source of one tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Feed {
-    pub(crate) tenant: TenantId,
-    pub(crate) source: Source,
-}
+use crate::store::Feed;
 
 /// Work waiting and being done, by feed.
 #[derive(Debug)]
@@ -165,6 +159,7 @@ impl<T> Lanes<T> {
 
 #[cfg(test)]
 mod tests {
+    use domain::{Source, TenantId};
     use uuid::Uuid;
 
     use super::*;

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use domain::{AlertBatch, Ticks, metric};
+use domain::{AlertBatch, Purpose, Ticks, metric};
 use metrics::{counter, histogram};
 
-use crate::parts::Sorted;
 use crate::transaction::Stored;
 
 /// Counts one committed transaction.
-pub(crate) fn stored(batch: &AlertBatch, sorted: &Sorted<'_>, stored: &Stored, now: Ticks) {
+pub(crate) fn stored(batch: &AlertBatch, stored: &Stored, now: Ticks) {
     let source = batch.source.as_str();
     let committed = stored.committed;
     counter!(metric::ALERTS_STORED, "source" => source, "kind" => "new").increment(committed.new);
@@ -17,10 +16,22 @@ pub(crate) fn stored(batch: &AlertBatch, sorted: &Sorted<'_>, stored: &Stored, n
     counter!(metric::ALERTS_DUPLICATE, "source" => source).increment(committed.duplicate);
     counter!(metric::QUARANTINED, "source" => source).increment(committed.quarantined);
     counter!(metric::GAPS, "source" => source).increment(stored.gaps);
-    if batch.live {
-        for stamp in stored.written.iter().filter_map(|at| sorted.alerts[*at].record.last_update) {
-            histogram!(metric::INGEST_LAG).record(now.since(stamp).as_secs_f64());
+    match batch.purpose {
+        Purpose::Live { fresh: true } => {
+            for stamp in stored.written.iter().flatten() {
+                histogram!(metric::INGEST_LAG).record(now.since(*stamp).as_secs_f64());
+            }
         }
+        Purpose::Reread { errand, .. } if errand.is_rung() => {
+            counter!(metric::LATE_FOUND, "rung" => errand.as_str()).increment(committed.late);
+        }
+        Purpose::Live { fresh: false } | Purpose::Reread { .. } => {}
+    }
+    if let Some(errand) = stored.finished {
+        counter!(metric::REREADS, "errand" => errand.as_str()).increment(1);
+    }
+    for (kind, count) in ["missing", "changed", "only_stored"].into_iter().zip(stored.differences.unwrap_or_default()) {
+        counter!(metric::RECONCILE_DIFFERENCES, "kind" => kind).increment(count);
     }
 }
 

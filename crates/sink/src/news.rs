@@ -4,17 +4,25 @@ use std::collections::BTreeMap;
 
 use domain::{FeedOutcome, FeedProgress, Fence, Order, Source, TenantId, Ticks};
 
-/// What is to be written of one feed.
+/// News of one feed: what is to be written of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
-    pub(crate) fence: Fence,
-    pub(crate) source: Source,
-    pub(crate) attempted_at: Ticks,
-    pub(crate) succeeded_at: Option<Ticks>,
-    pub(crate) caught_up: Option<Ticks>,
-    pub(crate) error: Option<String>,
-    pub(crate) throttled_until: Option<Ticks>,
-    pub(crate) order: Order,
+pub struct Item {
+    /// The right to write.
+    pub fence: Fence,
+    /// Which feed of the tenant.
+    pub source: Source,
+    /// When it was last polled, by our clock.
+    pub attempted_at: Ticks,
+    /// When a poll last came to a good end, if one did.
+    pub succeeded_at: Option<Ticks>,
+    /// Everything visible at the source at this instant of its clock is stored.
+    pub caught_up: Option<Ticks>,
+    /// How the last poll failed, in words; `None` when it did not.
+    pub error: Option<String>,
+    /// The source asked to be left alone until then.
+    pub throttled_until: Option<Ticks>,
+    /// How the source is to be read.
+    pub order: Order,
 }
 
 impl From<FeedProgress> for Item {

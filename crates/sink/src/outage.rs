@@ -10,8 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use domain::Ticks;
 
-use crate::error::StoreError;
-use crate::lanes::Feed;
+use crate::store::{Feed, StoreError};
 
 /// So many attempts may lose a race before it is worth a word: a deadlock or two is daily life.
 const RACES: u32 = 3;

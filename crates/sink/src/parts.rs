@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use domain::{AlertBatch, AlertRecord, ContentHash, Record};
+use domain::{AlertBatch, Record};
 
-use crate::store::stamp::PgStamp;
+use crate::store::{Alert, Incident, Rejected};
 
 /// What goes into one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,40 +79,11 @@ impl Parts {
     }
 }
 
-/// A record as it will be bound as an alert.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Alert<'a> {
-    pub(crate) record: &'a AlertRecord,
-    /// The body, seen to be UTF-8; not a copy.
-    pub(crate) raw: &'a str,
-    /// Where it is filed: the creation time, or the beginning of time without a usable one.
-    pub(crate) filed: PgStamp,
-}
-
-impl Alert<'_> {
-    /// The alert's creation time, if it can be named.
-    pub(crate) fn created(&self) -> Option<PgStamp> {
-        (self.filed != PgStamp::BEGINNING).then_some(self.filed)
-    }
-
-    /// The stamp that decides which version is the latest: the smallest number when there is none.
-    pub(crate) fn ticks(&self) -> i64 {
-        self.record.last_update.map_or(i64::MIN, |ticks| ticks.0)
-    }
-}
-
-/// A record on its way to quarantine.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rejected<'a> {
-    pub(crate) reason: &'a str,
-    pub(crate) hash: ContentHash,
-    pub(crate) raw: &'a [u8],
-}
-
-/// The records of a part, sorted into alerts and others.
+/// The records of a part, sorted by what becomes of them.
 #[derive(Debug, Default)]
 pub(crate) struct Sorted<'a> {
     pub(crate) alerts: Vec<Alert<'a>>,
+    pub(crate) incidents: Vec<Incident<'a>>,
     pub(crate) rejected: Vec<Rejected<'a>>,
 }
 
@@ -120,21 +91,25 @@ pub(crate) struct Sorted<'a> {
 pub(crate) fn sort<'a>(batch: &'a AlertBatch, part: &Part, refused: &'a BTreeMap<usize, String>) -> Sorted<'a> {
     let mut sorted = Sorted::default();
     for (at, record) in part.records.clone().zip(&batch.records[part.records.clone()]) {
-        match record {
-            Record::Poison(poison) => sorted.rejected.push(Rejected { reason: &poison.reason, hash: poison.hash, raw: &poison.raw }),
-            Record::Alert(alert) => match (refused.get(&at), std::str::from_utf8(&alert.raw)) {
-                (None, Ok(raw)) if !alert.id.as_str().contains('\0') => {
-                    let filed = alert.created.and_then(PgStamp::of).unwrap_or(PgStamp::BEGINNING);
-                    sorted.alerts.push(Alert { record: alert, raw, filed });
+        let refused = refused.get(&at).map(String::as_str);
+        let (hash, raw, reason) = match record {
+            Record::Poison(poison) => (poison.hash, &poison.raw, poison.reason.as_str()),
+            Record::Alert(record) => match refused.map_or_else(|| Alert::new(record), Err) {
+                Ok(alert) => {
+                    sorted.alerts.push(alert);
+                    continue;
                 }
-                (Some(reason), _) => sorted.rejected.push(Rejected { reason, hash: alert.hash, raw: &alert.raw }),
-                (None, Err(_)) => sorted.rejected.push(Rejected { reason: "the body is not UTF-8", hash: alert.hash, raw: &alert.raw }),
-                (None, Ok(_)) => {
-                    let reason = "the alert id holds a NUL character, which Postgres cannot keep";
-                    sorted.rejected.push(Rejected { reason, hash: alert.hash, raw: &alert.raw });
-                }
+                Err(reason) => (record.hash, &record.raw, reason),
             },
-        }
+            Record::Incident(record) => match refused.map_or_else(|| Incident::new(record), Err) {
+                Ok(incident) => {
+                    sorted.incidents.push(incident);
+                    continue;
+                }
+                Err(reason) => (record.hash, &record.raw, reason),
+            },
+        };
+        sorted.rejected.push(Rejected { reason, hash, raw });
     }
     sorted
 }

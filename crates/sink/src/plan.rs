@@ -2,27 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::parts::Alert;
-
-/// What the database knows of one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// This very version is stored.
-    pub(crate) stored: bool,
-    /// The alert's latest state, if there is one.
-    pub(crate) standing: Option<Standing>,
-    /// The highest version number of the alert at this source.
-    pub(crate) newest: i32,
-}
-
-/// The latest state of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    /// It is this very version.
-    pub(crate) same: bool,
-    /// Its stamp, and how loudly its source speaks.
-    pub(crate) rank: (i64, i16),
-}
+use crate::store::{Alert, Known, Offer};
 
 /// What is to be written.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,15 +14,6 @@ pub(crate) struct Plan {
     pub(crate) latest: Vec<Offer>,
     /// Records that are stored already.
     pub(crate) duplicate: u64,
-}
-
-/// The best that a part knows of one alert. The database takes it if what stands is not higher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
-    /// Which record.
-    pub(crate) record: usize,
-    /// How many versions of the alert are new, this one or others.
-    pub(crate) versions: i32,
 }
 
 #[derive(Default)]
@@ -58,13 +29,13 @@ pub(crate) fn plan(alerts: &[Alert<'_>], known: &[Known], rank: i16) -> Plan {
     let mut groups = BTreeMap::<&str, Group>::new();
     let mut seen = HashSet::new();
     for (at, (alert, known)) in alerts.iter().zip(known).enumerate() {
-        let id = alert.record.id.as_str();
+        let id = alert.id();
         let group = groups.entry(id).or_insert_with(|| Group { best: at, ..Group::default() });
         // Of equal stamps the later record wins: the last word of the source is the one that stays.
         if alert.ticks() >= alerts[group.best].ticks() {
             group.best = at;
         }
-        let first_time = seen.insert((id, alert.record.hash, alert.filed));
+        let first_time = seen.insert((id, alert.record.hash, alert.filed()));
         if first_time && !known.stored {
             group.new += 1;
             plan.versions.push((at, known.newest.saturating_add(group.new)));
@@ -93,7 +64,7 @@ mod tests {
     use domain::{AlertFacts, AlertId, AlertRecord, ContentHash, Ticks};
 
     use super::*;
-    use crate::store::stamp::PgStamp;
+    use crate::store::Standing;
 
     const RANK: i16 = 2;
     const UNKNOWN: Known = Known { stored: false, standing: None, newest: 0 };
@@ -111,7 +82,7 @@ mod tests {
     }
 
     fn decide(records: &[AlertRecord], known: &[Known]) -> Plan {
-        let alerts: Vec<_> = records.iter().map(|record| Alert { record, raw: "", filed: PgStamp::BEGINNING }).collect();
+        let alerts: Vec<_> = records.iter().map(|record| Alert::new(record).unwrap()).collect();
         plan(&alerts, known, RANK)
     }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use domain::health::StageStatus;
 use domain::retry::Backoff;
 use domain::{Clock, Refusal, SinkMessage};
-use sqlx::PgPool;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -15,15 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commit::{Committer, Step, Stop, Work};
 use crate::config::{ASIDE, Config};
-use crate::lanes::{Feed, Lanes};
-use crate::news::{Item, News};
-
-/// How often the status is renewed; a reader calls a stage stuck after some seconds without.
-const BEAT: Duration = Duration::from_millis(500);
+use crate::lanes::Lanes;
+use crate::news::News;
+use crate::store::{Feed, Item, Store};
 
 /// Stores what the poller sends.
-pub struct SinkWorker {
-    committer: Arc<Committer>,
+pub struct SinkWorker<S> {
+    committer: Arc<Committer<S>>,
     inbox: mpsc::Receiver<SinkMessage>,
     status: watch::Sender<StageStatus>,
     lanes: Lanes<Work>,
@@ -50,13 +47,13 @@ enum Done {
     /// The batch has to be tried again.
     Later { work: Box<Work>, pause: Duration, stuck: bool },
     /// The news is written, or comes back.
-    Flushed { unwritten: Vec<Item> },
+    Flushed { unwritten: Vec<Item>, failed: bool },
 }
 
-impl SinkWorker {
+impl<S: Store> SinkWorker<S> {
     /// Takes its parts from the wiring; nothing runs before [`SinkWorker::run`].
     pub fn new(
-        pool: PgPool,
+        store: S,
         config: Config,
         clock: Arc<dyn Clock>,
         inbox: mpsc::Receiver<SinkMessage>,
@@ -64,7 +61,7 @@ impl SinkWorker {
     ) -> Self {
         let flush = Flush { due: Instant::now(), running: false, backoff: Backoff::new(config.progress_flush, config.max_delay) };
         Self {
-            committer: Arc::new(Committer::new(pool, config, clock)),
+            committer: Arc::new(Committer::new(store, config, clock)),
             inbox,
             status,
             lanes: Lanes::default(),
@@ -82,7 +79,7 @@ impl SinkWorker {
     /// # Errors
     /// When a task of it has died, in words; the process should end.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), String> {
-        let mut beat = interval(BEAT);
+        let mut beat = interval(self.committer.config.beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = true;
         let mut deadline: Option<Instant> = None;
@@ -169,11 +166,14 @@ impl SinkWorker {
         let items = self.news.take();
         let (committer, stop) = (Arc::clone(&self.committer), self.stop.clone());
         self.tasks.spawn(async move {
-            let unwritten = match committer.news(&items, &stop).await {
-                Ok(()) => Vec::new(),
-                Err(_) => items,
-            };
-            Done::Flushed { unwritten }
+            match committer.news(&items, &stop).await {
+                Ok(later) => {
+                    let later: HashSet<usize> = later.into_iter().collect();
+                    let unwritten = items.into_iter().enumerate().filter(|(at, _)| later.contains(at)).map(|(_, item)| item).collect();
+                    Done::Flushed { unwritten, failed: false }
+                }
+                Err(_) => Done::Flushed { unwritten: items, failed: true },
+            }
         });
     }
 
@@ -191,13 +191,13 @@ impl SinkWorker {
                     self.give_up_failed();
                 }
             }
-            Done::Flushed { unwritten } => {
+            Done::Flushed { unwritten, failed } => {
                 self.flush.running = false;
-                let pause = if unwritten.is_empty() {
+                let pause = if failed {
+                    self.flush.backoff.next_delay(None)
+                } else {
                     self.flush.backoff.reset();
                     self.committer.config.progress_flush
-                } else {
-                    self.flush.backoff.next_delay(None)
                 };
                 self.flush.due = Instant::now() + pause;
                 // The last flush is not repeated: news is worth less than a prompt end.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use domain::ports::Cursors;
-use domain::{AlertFacts, AlertId, AlertRecord, Committed, ContentHash, FeedState, Gap, Order, Poison, Record, Refusal};
+use domain::{AlertFacts, AlertId, AlertRecord, Committed, ContentHash, FeedState, Gap, GapKind, Order, Poison, Record, Refusal};
 use sink::CursorStore;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -17,8 +17,8 @@ async fn the_same_batch_twice_writes_nothing_the_second_time(pool: PgPool) {
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
     let page =
         || vec![alert("a", MORNING, "one"), alert("b", MORNING, "two"), Record::Poison(Poison::new("no id", Bytes::from_static(b"{}")))];
-    let gap = Gap { from: ticks(MORNING), to: ticks(NOON), reason: "skipped".into() };
-    let tail = Tail { cursor: Some(MORNING), gaps: vec![gap] };
+    let gap = Gap { from: ticks(MORNING), to: ticks(NOON), kind: GapKind::Ties, reason: "skipped".into() };
+    let tail = Tail { cursor: Some(MORNING), gaps: vec![gap], ..Tail::default() };
 
     assert_eq!(counts(sink.store_with(fence, GRAPH, page(), tail.clone()).await), (2, 0, 0, 1));
     let before = fingerprint(&pool).await;
@@ -118,7 +118,11 @@ async fn after_a_claim_nothing_is_written_under_the_old_generation(pool: PgPool)
     let newer = claim(&pool, fence).await.unwrap();
     let before = fingerprint(&pool).await;
     let page = || vec![alert("a", NOON, "one"), Record::Poison(Poison::new("bad", Bytes::from_static(b"?")))];
-    let tail = Tail { cursor: Some(NOON), gaps: vec![Gap { from: ticks(MORNING), to: ticks(NOON), reason: "x".into() }] };
+    let tail = Tail {
+        cursor: Some(NOON),
+        gaps: vec![Gap { from: ticks(MORNING), to: ticks(NOON), kind: GapKind::Ties, reason: "x".into() }],
+        ..Tail::default()
+    };
     assert_eq!(sink.store_with(fence, GRAPH, page(), tail.clone()).await, Err(Refusal::LeaseLost));
     assert_eq!(fingerprint(&pool).await, before);
     assert_eq!(counts(sink.store_with(newer, GRAPH, page(), tail).await), (1, 0, 0, 1));
@@ -239,15 +243,19 @@ async fn a_cursor_never_falls_and_gaps_and_poison_count_once(pool: PgPool) {
     let (fence, sink, cursors) = (tenant(&pool, 1).await, Sink::start(&pool), CursorStore::new(pool.clone()));
     assert_eq!(cursors.feed_state(fence.tenant, GRAPH).await.unwrap(), FeedState::default());
     let poison = |text: &'static [u8]| Record::Poison(Poison::new("not an\0alert", Bytes::from_static(text)));
-    let gap = |reason: &str| vec![Gap { from: ticks(MORNING), to: ticks(NOON), reason: reason.into() }];
+    let gap = |reason: &str| vec![Gap { from: ticks(MORNING), to: ticks(NOON), kind: GapKind::Ties, reason: reason.into() }];
 
-    let first = Tail { cursor: Some(NOON), gaps: gap("unreachable\0") };
+    let first = Tail { cursor: Some(NOON), gaps: gap("unreachable\0"), ..Tail::default() };
     assert_eq!(counts(sink.store_with(fence, GRAPH, vec![poison(b"\xff\x00"), poison(b"x"), poison(b"x")], first).await), (0, 0, 0, 2));
-    let second = Tail { cursor: Some(MORNING), gaps: gap("again") };
+    let second = Tail { cursor: Some(MORNING), gaps: gap("again"), ..Tail::default() };
     assert_eq!(counts(sink.store_with(fence, GRAPH, vec![poison(b"x"), poison(b"y")], second).await), (0, 0, 0, 1));
 
     let state = cursors.feed_state(fence.tenant, GRAPH).await.unwrap();
-    assert_eq!(state, FeedState { watermark: Some(ticks(NOON)), order: Order::Ascending, throttled_until: None }, "to the last digit");
+    assert_eq!(
+        state,
+        FeedState { watermark: Some(ticks(NOON)), order: Order::Ascending, throttled_until: None, caught_up: None },
+        "to the last digit"
+    );
     assert_eq!(cursors.feed_state(fence.tenant, MDE).await.unwrap(), FeedState::default());
     assert_eq!(number(&pool, "select quarantined from dash.feed_health").await, 3);
     assert_eq!(number(&pool, "select count(*) from dash.quarantine where length(reason) > 0").await, 3);
@@ -279,7 +287,7 @@ async fn a_record_that_the_database_refuses_goes_to_quarantine_and_its_neighbour
             (0..37).map(|at| alert(&id(at), NOON, "t")).collect()
         };
         let (good, refused) = (37 - bad.len() as u64, bad.len() as u64);
-        let tail = || Tail { cursor: Some(NOON), gaps: vec![] };
+        let tail = || Tail { cursor: Some(NOON), gaps: vec![], ..Tail::default() };
         assert_eq!(counts(sink.store_with(fence, GRAPH, page(), tail()).await), (good, 0, 0, refused), "{bad:?}");
         assert_eq!(counts(sink.store_with(fence, GRAPH, page(), tail()).await), (0, 0, good, 0), "{bad:?} again");
     }
@@ -296,8 +304,8 @@ async fn while_a_batch_is_being_cut_its_cursor_waits_for_the_last_record(pool: P
     let mut blocker = pool.begin().await.unwrap();
     sqlx::query("select 1 from tocsin.alert where alert_id = 'last' for update").execute(&mut *blocker).await.unwrap();
     let page = vec![alert(&unbearable_id(), NOON, "t"), alert("b", NOON, "t"), alert("c", NOON, "t"), alert("last", NOON, "u")];
-    let gaps = vec![Gap { from: ticks(MORNING), to: ticks(NOON), reason: "x".into() }];
-    let answer = sink.send(fence, GRAPH, page, Tail { cursor: Some(NOON), gaps }).await;
+    let gaps = vec![Gap { from: ticks(MORNING), to: ticks(NOON), kind: GapKind::Ties, reason: "x".into() }];
+    let answer = sink.send(fence, GRAPH, page, Tail { cursor: Some(NOON), gaps, ..Tail::default() }).await;
     until("the first half is stored", || titles(&pool), |rows| rows.iter().any(|row| row.0 == "b")).await;
     assert_eq!(cursors.feed_state(fence.tenant, GRAPH).await.unwrap().watermark, None);
     assert_eq!(number(&pool, "select count(*) from dash.gap").await, 0);
@@ -330,7 +338,7 @@ async fn bodies_and_ids_that_postgres_cannot_hold_are_quarantined_without_asking
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_cursor_alone_is_a_batch(pool: PgPool) {
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
-    let tail = Tail { cursor: Some(NOON), gaps: vec![] };
+    let tail = Tail { cursor: Some(NOON), gaps: vec![], ..Tail::default() };
     assert_eq!(sink.store_with(fence, GRAPH, vec![], tail).await, Ok(Committed::default()));
     let state = CursorStore::new(pool.clone()).feed_state(fence.tenant, GRAPH).await.unwrap();
     assert_eq!(state.watermark, Some(ticks(NOON)));

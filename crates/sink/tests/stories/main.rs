@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a story may fail anywhere")]
 
+mod again;
+mod asking;
 mod bodies;
 mod commit;
+mod events;
+mod incidents;
 mod metering;
-mod model;
 mod outage;
 mod progress;
 mod proxy;
 mod reading;
+mod rehearsed;
 mod stuck;
 mod world;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use domain::{Gap, Poison, Record, metric};
+use domain::{Gap, GapKind, Poison, Record, metric};
 use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use sqlx::PgPool;
 
@@ -66,7 +66,11 @@ async fn what_is_committed_is_counted_once(pool: PgPool) {
     let _counting = metrics::set_default_local_recorder(&book);
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
     let poison = || Record::Poison(Poison::new("no id", Bytes::from_static(b"{}")));
-    let tail = || Tail { cursor: Some(NOON), gaps: vec![Gap { from: ticks(MORNING), to: ticks(NOON), reason: "x".into() }] };
+    let tail = || Tail {
+        cursor: Some(NOON),
+        gaps: vec![Gap { from: ticks(MORNING), to: ticks(NOON), kind: GapKind::Ties, reason: "x".into() }],
+        ..Tail::default()
+    };
     let page = || vec![alert("a", MORNING, "1"), alert("b", MORNING, "1"), alert("a", NOON, "2"), poison()];
     counts(sink.store_with(fence, GRAPH, page(), tail()).await);
     counts(sink.store_with(fence, GRAPH, page(), tail()).await);

@@ -26,7 +26,7 @@ async fn when_the_answer_to_commit_gets_lost_nothing_is_stored_twice(pool: PgPoo
     for round in 0..40_u32 {
         proxy.swallow(round % 3);
         let page = (0..5).map(|at| alert(&format!("{round}-{at}"), NOON, "t")).chain([alert("same", NOON, &round.to_string())]).collect();
-        let outcome = sink.store_with(fence, GRAPH, page, Tail { cursor: Some(NOON), gaps: vec![] }).await.unwrap();
+        let outcome = sink.store_with(fence, GRAPH, page, Tail { cursor: Some(NOON), gaps: vec![], ..Tail::default() }).await.unwrap();
         assert_eq!(outcome.new + outcome.updated + outcome.duplicate, 6);
         assert_eq!(proxy.left_to_swallow(), 0, "the answer did get lost");
     }
@@ -44,7 +44,9 @@ async fn while_the_database_is_away_batches_wait_and_say_so_and_are_stored_when_
     counts(sink.store(fence, GRAPH, vec![alert("a", MORNING, "before")]).await);
     proxy.shut();
     let mut first = sink.send(fence, GRAPH, vec![alert("a", NOON, "during")], Tail::default()).await;
-    let second = sink.send(fence, GRAPH, vec![alert("a", EVENING, "during, later")], Tail { cursor: Some(EVENING), gaps: vec![] }).await;
+    let second = sink
+        .send(fence, GRAPH, vec![alert("a", EVENING, "during, later")], Tail { cursor: Some(EVENING), gaps: vec![], ..Tail::default() })
+        .await;
     let status = soon("the fault", sink.status.wait_for(|status| status.fault.is_some())).await.unwrap().clone();
     assert!(status.fault.as_ref().unwrap().starts_with("the database cannot be reached since 20"), "{status:?}");
     let later = soon("a beat", sink.status.wait_for(|later| later.beat > status.beat)).await.unwrap().clone();
@@ -122,10 +124,14 @@ async fn a_stop_stores_what_was_received(pool: PgPool) {
 async fn a_stop_while_the_database_is_away_refuses_at_once_and_a_feed_stays_refused(pool: PgPoolOptions, server: PgConnectOptions) {
     let (pool, through, proxy) = behind_a_door(pool, server).await;
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&through));
-    counts(sink.store_with(fence, GRAPH, vec![alert("a", MORNING, "t")], Tail { cursor: Some(MORNING), gaps: vec![] }).await);
+    counts(
+        sink.store_with(fence, GRAPH, vec![alert("a", MORNING, "t")], Tail { cursor: Some(MORNING), gaps: vec![], ..Tail::default() })
+            .await,
+    );
     proxy.shut();
     let first = sink.send(fence, GRAPH, vec![alert("b", NOON, "t")], Tail::default()).await;
-    let last = sink.send(fence, GRAPH, vec![alert("c", EVENING, "t")], Tail { cursor: Some(EVENING), gaps: vec![] }).await;
+    let last =
+        sink.send(fence, GRAPH, vec![alert("c", EVENING, "t")], Tail { cursor: Some(EVENING), gaps: vec![], ..Tail::default() }).await;
     let mut status = sink.status.clone();
     soon("the fault", status.wait_for(|status| status.fault.is_some())).await.unwrap();
 

@@ -54,7 +54,7 @@ async fn news_makes_the_feeds_row_and_a_success_ends_a_failure(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn caught_up_never_falls_and_a_cursor_is_left_alone(pool: PgPool) {
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
-    counts(sink.store_with(fence, GRAPH, vec![alert("a", NOON, "t")], Tail { cursor: Some(NOON), gaps: vec![] }).await);
+    counts(sink.store_with(fence, GRAPH, vec![alert("a", NOON, "t")], Tail { cursor: Some(NOON), gaps: vec![], ..Tail::default() }).await);
     sink.news(well(fence, GRAPH, EVENING)).await;
     until("the evening is shown", || health(&pool, fence), |rows| rows.first().is_some_and(|row| row.1.as_deref() == Some("18"))).await;
     sink.news(well(fence, GRAPH, MORNING)).await;

@@ -98,10 +98,13 @@ async fn a_lock_on_the_alerts_of_one_tenant_stops_that_tenant_and_nobody_else(po
     let _listening = tracing::subscriber::set_default(log.clone());
     let (one, two, mut sink) = (tenant(&pool, 1).await, tenant(&pool, 2).await, Sink::with(&pool, quick()));
     let cursors = CursorStore::new(pool.clone());
-    counts(sink.store_with(one, GRAPH, vec![alert("a", MORNING, "t")], Tail { cursor: Some(MORNING), gaps: vec![] }).await);
+    counts(
+        sink.store_with(one, GRAPH, vec![alert("a", MORNING, "t")], Tail { cursor: Some(MORNING), gaps: vec![], ..Tail::default() }).await,
+    );
     let holder = lock(&pool, &[one]).await;
     let mut first = sink.send(one, GRAPH, vec![alert("a", NOON, "u")], Tail::default()).await;
-    let second = sink.send(one, GRAPH, vec![alert("x", EVENING, "v")], Tail { cursor: Some(EVENING), gaps: vec![] }).await;
+    let second =
+        sink.send(one, GRAPH, vec![alert("x", EVENING, "v")], Tail { cursor: Some(EVENING), gaps: vec![], ..Tail::default() }).await;
 
     let stored = store_while_others_lose(&mut sink, two, &log, &[one], 6).await;
     assert!(first.try_recv().is_err(), "nothing is acknowledged that is not stored");
@@ -139,7 +142,9 @@ async fn more_stuck_tenants_than_there_are_writers_leave_a_writer_and_room_for_t
     let holder = lock(&pool, &stuck).await;
     let mut answers = Vec::new();
     for fence in &stuck {
-        answers.push(sink.send(*fence, GRAPH, vec![alert("a", NOON, "u")], Tail { cursor: Some(NOON), gaps: vec![] }).await);
+        answers.push(
+            sink.send(*fence, GRAPH, vec![alert("a", NOON, "u")], Tail { cursor: Some(NOON), gaps: vec![], ..Tail::default() }).await,
+        );
     }
 
     let stored = store_while_others_lose(&mut sink, well, &log, &stuck, 4).await;
@@ -164,7 +169,8 @@ async fn a_stop_refuses_what_is_stuck_at_once_and_what_is_behind_it(pool: PgPool
     counts(sink.store(fence, GRAPH, vec![alert("a", MORNING, "t")]).await);
     let holder = lock(&pool, &[fence]).await;
     let first = sink.send(fence, GRAPH, vec![alert("a", NOON, "u")], Tail::default()).await;
-    let second = sink.send(fence, GRAPH, vec![alert("x", EVENING, "v")], Tail { cursor: Some(EVENING), gaps: vec![] }).await;
+    let second =
+        sink.send(fence, GRAPH, vec![alert("x", EVENING, "v")], Tail { cursor: Some(EVENING), gaps: vec![], ..Tail::default() }).await;
     until("the batch has failed", || async { log.lines(FAILED, fence).len() }, |count| *count == 1).await;
     sink.stop().await;
     holder.rollback().await.unwrap();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::health::StageStatus;
 use domain::{
-    AlertBatch, AlertFacts, AlertId, AlertRecord, Clock, Committed, ContentHash, CursorMove, Epoch, FeedProgress, Fence, Gap, Record,
-    Refusal, SinkMessage, Source, SystemClock, TenantId, Ticks,
+    AlertBatch, AlertFacts, AlertId, AlertRecord, Clock, Committed, ContentHash, CursorMove, Epoch, FeedProgress, Fence, Gap, Purpose,
+    Record, Refusal, SinkMessage, Source, SystemClock, TenantId, Ticks,
 };
-use sink::{Config, SinkWorker};
+use sink::{Config, PgStore, SinkWorker};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 pub(crate) const GRAPH: Source = Source::GraphAlerts;
 pub(crate) const MDE: Source = Source::MdeAlerts;
+pub(crate) const INCIDENTS: Source = Source::GraphIncidents;
 pub(crate) const MORNING: &str = "2026-11-21T08:00:00.1234567Z";
 pub(crate) const NOON: &str = "2026-11-21T12:00:00.1234567Z";
 pub(crate) const EVENING: &str = "2026-11-21T18:00:00.1234567Z";
@@ -32,7 +33,7 @@ pub(crate) async fn tenant(pool: &PgPool, number: u128) -> Fence {
     let id = Uuid::from_u128(number);
     sqlx::query(
         "insert into tocsin.tenant (tenant, name, cloud, app, sources, state, portal_url)
-         values ($1, $2, 'global', 'main', '{graph-alerts,mde-alerts}', 'active', 'https://portal.example')",
+         values ($1, $2, 'global', 'main', '{graph-alerts,mde-alerts,graph-incidents}', 'active', 'https://portal.example')",
     )
     .bind(id)
     .bind(format!("customer {number}"))
@@ -80,8 +81,13 @@ pub(crate) fn with_body(id: &str, raw: &str, last_update: Option<&str>, created:
 /// What a story says about a batch besides its records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail {
+    /// A step of live polling.
     pub(crate) cursor: Option<&'static str>,
     pub(crate) gaps: Vec<Gap>,
+    /// Any other move, instead.
+    pub(crate) turn: Option<CursorMove>,
+    /// Polling, unless something else is said.
+    pub(crate) purpose: Option<Purpose>,
 }
 
 /// A running sink.
@@ -103,15 +109,17 @@ impl Sink {
         let (sender, inbox) = mpsc::channel(16);
         let (publish, status) = watch::channel(StageStatus::well(SystemClock.now()));
         let stop = CancellationToken::new();
-        let worker = SinkWorker::new(pool.clone(), config, Arc::new(SystemClock), inbox, publish);
+        let store = PgStore::new(pool.clone(), &config);
+        let worker = SinkWorker::new(store, config, Arc::new(SystemClock), inbox, publish);
         let task = tokio::spawn(worker.run(stop.clone()));
         Self { sender, status, stop, task }
     }
 
     pub(crate) async fn send(&self, fence: Fence, source: Source, records: Vec<Record>, tail: Tail) -> Answer {
         let (ack, answer) = oneshot::channel();
-        let cursor = tail.cursor.map(|text| CursorMove { watermark: ticks(text) });
-        let batch = AlertBatch { fence, source, records, cursor, gaps: tail.gaps, live: true, ack };
+        let cursor = tail.turn.or_else(|| tail.cursor.map(|text| CursorMove::Live { watermark: ticks(text) }));
+        let purpose = tail.purpose.unwrap_or(Purpose::Live { fresh: true });
+        let batch = AlertBatch { fence, source, records, cursor, gaps: tail.gaps, purpose, ack };
         self.sender.send(SinkMessage::Batch(batch)).await.expect("the sink is running");
         answer
     }
@@ -197,6 +205,11 @@ pub(crate) async fn fingerprint(pool: &PgPool) -> Vec<String> {
          union all select 'feed ' || t.xmin || ' ' || t::text from tocsin.feed t
          union all select 'gap ' || t.xmin || ' ' || t::text from tocsin.gap t
          union all select 'quarantine ' || t.xmin || ' ' || t::text from tocsin.quarantine t
+         union all select 'event ' || t.xmin || ' ' || t::text from tocsin.alert_event t
+         union all select 'incident ' || t.xmin || ' ' || t::text from tocsin.incident t
+         union all select 'redirect ' || t.xmin || ' ' || t::text from tocsin.incident_redirect t
+         union all select 'reread ' || t.xmin || ' ' || t::text from tocsin.reread t
+         union all select 'reconciliation ' || t.xmin || ' ' || t::text from tocsin.reconciliation t
          order by 1",
     )
     .fetch_all(pool)

@@ -13,9 +13,9 @@ use jiff::tz::TimeZone;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
-use super::session;
+use super::session::{self, Limits};
 use super::stamp::PgStamp;
-use crate::error::StoreError;
+use crate::store::StoreError;
 
 /// Attaching waits for those who are using the default partition, and everybody who comes later waits
 /// for it: a short limit keeps a slow reader from stopping all storing.
@@ -91,7 +91,7 @@ impl Months {
 
 async fn make(conn: &mut PgConnection, at: PgStamp) -> Result<(), sqlx::Error> {
     let mut tx = conn.begin().await?;
-    session::prepare(&mut tx, LIMIT).await?;
+    session::prepare(&mut tx, Limits { statement: LIMIT, lock: LIMIT }).await?;
     sqlx::query(
         "-- partitions::make
          select tocsin.ensure_version_partition($1)",

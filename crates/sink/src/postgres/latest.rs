@@ -1,38 +1,36 @@
 //! `tocsin.alert`: the latest state of each alert, whichever source delivered it.
 
-use domain::{Source, TenantId};
+use std::collections::HashMap;
+
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{FromRow, PgConnection};
 
-use super::text::storable;
-use crate::error::StoreError;
-use crate::parts::Alert;
-use crate::plan::Offer;
-
-/// What became of the offers.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Taken {
-    /// Alerts that were not there before.
-    pub(crate) fresh: u64,
-}
+use crate::store::{Alert, Feed, Judgement, Offer, StoreError, Taken};
+use crate::text::storable;
 
 #[derive(FromRow)]
 struct TakenRow {
     alert_id: String,
     fresh: bool,
+    replaced: Option<Vec<Option<String>>>,
+}
+
+impl TakenRow {
+    fn before(self) -> Result<Option<Judgement>, StoreError> {
+        if self.fresh {
+            return Ok(None);
+        }
+        let before = self.replaced.and_then(|all| Judgement::try_from(all).ok());
+        before.map(Some).ok_or_else(|| StoreError::Stumbled("tocsin.alert.replaced".into()))
+    }
 }
 
 /// Offers the best that this batch knows of each alert; what stands and is higher stays.
 ///
 /// Every row offered is locked, also one that stays, in the order of the offers. `xmax` is zero only in
-/// a row that this statement has made.
-pub(crate) async fn put(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    source: Source,
-    alerts: &[Alert<'_>],
-    offers: &[Offer],
-) -> Result<Taken, StoreError> {
+/// a row that this statement has made. What a row said of people's decisions is moved aside by the very statement
+/// that replaces it: nobody can have changed it in between, and no row has to be locked or asked for beforehand.
+pub(crate) async fn put(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>], offers: &[Offer]) -> Result<Vec<Taken>, StoreError> {
     let alert = |offer: &Offer| alerts[offer.record];
     macro_rules! fact {
         ($name:ident) => {
@@ -44,10 +42,11 @@ pub(crate) async fn put(
          insert into tocsin.alert as a
              (tenant, source, source_rank, alert_id, hash, version_created_at, last_update_ticks, created_at, last_updated_at,
               incident_id, title, severity, status, service_source, detection_source, category,
-              version_count, first_stored_at, last_stored_at)
+              assigned_to, classification, determination, version_count, first_stored_at, last_stored_at)
          select $1, $2, $3, r.*, statement_timestamp(), statement_timestamp()
          from unnest($4::text[], $5::bytea[], $6::timestamptz[], $7::bigint[], $8::timestamptz[], $9::timestamptz[],
-                     $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::int[]) as r
+                     $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
+                     $17::text[], $18::text[], $19::text[], $20::int[]) as r
          on conflict (tenant, alert_id) do update set
              source = excluded.source,
              source_rank = excluded.source_rank,
@@ -63,20 +62,24 @@ pub(crate) async fn put(
              service_source = excluded.service_source,
              detection_source = excluded.detection_source,
              category = excluded.category,
+             assigned_to = excluded.assigned_to,
+             classification = excluded.classification,
+             determination = excluded.determination,
+             replaced = array[a.status, a.assigned_to, a.classification, a.determination, a.severity],
              version_count = a.version_count + excluded.version_count,
              last_stored_at = excluded.last_stored_at
          where (excluded.last_update_ticks, excluded.source_rank) >= (a.last_update_ticks, a.source_rank)
-         returning a.alert_id, a.xmax = 0 as fresh",
+         returning a.alert_id, a.xmax = 0 as fresh, a.replaced",
     )
-    .bind(tenant.0)
-    .bind(source.as_str())
-    .bind(source.rank())
-    .bind(offers.iter().map(|offer| alert(offer).record.id.as_str()).bind_iter())
+    .bind(feed.tenant.0)
+    .bind(feed.source.as_str())
+    .bind(feed.source.rank())
+    .bind(offers.iter().map(|offer| alert(offer).id()).bind_iter())
     .bind(offers.iter().map(|offer| alert(offer).record.hash.0).bind_iter())
-    .bind(offers.iter().map(|offer| alert(offer).filed).bind_iter())
+    .bind(offers.iter().map(|offer| alert(offer).place).bind_iter())
     .bind(offers.iter().map(|offer| alert(offer).ticks()).bind_iter())
     .bind(offers.iter().map(|offer| alert(offer).created()).bind_iter())
-    .bind(offers.iter().map(|offer| alert(offer).record.last_update.and_then(super::stamp::PgStamp::of)).bind_iter())
+    .bind(offers.iter().map(|offer| alert(offer).last_updated()).bind_iter())
     .bind(fact!(incident_id))
     .bind(fact!(title))
     .bind(fact!(severity))
@@ -84,25 +87,33 @@ pub(crate) async fn put(
     .bind(fact!(service_source))
     .bind(fact!(detection_source))
     .bind(fact!(category))
+    .bind(fact!(assigned_to))
+    .bind(fact!(classification))
+    .bind(fact!(determination))
     .bind(offers.iter().map(|offer| offer.versions).bind_iter())
     .fetch_all(&mut *conn)
     .await?;
 
-    let fresh = taken.iter().filter(|row| row.fresh).count() as u64;
-    let taken: std::collections::HashSet<&str> = taken.iter().map(|row| row.alert_id.as_str()).collect();
-    let late: Vec<_> =
-        offers.iter().filter(|offer| offer.versions > 0 && !taken.contains(alert(offer).record.id.as_str())).copied().collect();
-    if !late.is_empty() {
-        count(conn, tenant, source, alerts, &late).await?;
+    let places: HashMap<&str, usize> = offers.iter().enumerate().map(|(at, offer)| (alert(offer).id(), at)).collect();
+    let mut answer = Vec::with_capacity(taken.len());
+    for row in taken {
+        let offer = *places.get(row.alert_id.as_str()).ok_or_else(|| StoreError::Stumbled("tocsin.alert.alert_id".into()))?;
+        answer.push(Taken { offer, before: row.before()? });
     }
-    Ok(Taken { fresh })
+    let mut kept = vec![true; offers.len()];
+    answer.iter().for_each(|taken| kept[taken.offer] = false);
+    let below: Vec<_> = offers.iter().zip(kept).filter(|(offer, kept)| *kept && offer.versions > 0).map(|(offer, _)| *offer).collect();
+    if !below.is_empty() {
+        count(conn, feed, alerts, &below).await?;
+    }
+    Ok(answer)
 }
 
 /// Counts versions that were stored below what stands, in rows that [`put`] has locked already.
 ///
 /// An insert that always finds its row: unlike an update that joins, it goes by the key whatever the
 /// planner believes of the table.
-async fn count(conn: &mut PgConnection, tenant: TenantId, source: Source, alerts: &[Alert<'_>], late: &[Offer]) -> Result<(), sqlx::Error> {
+async fn count(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>], below: &[Offer]) -> Result<(), sqlx::Error> {
     let alert = |offer: &Offer| alerts[offer.record];
     sqlx::query(
         "-- latest::count
@@ -113,13 +124,13 @@ async fn count(conn: &mut PgConnection, tenant: TenantId, source: Source, alerts
              version_count = a.version_count + excluded.version_count,
              last_stored_at = statement_timestamp()",
     )
-    .bind(tenant.0)
-    .bind(source.as_str())
-    .bind(source.rank())
-    .bind(late.iter().map(|offer| alert(offer).record.id.as_str()).bind_iter())
-    .bind(late.iter().map(|offer| alert(offer).record.hash.0).bind_iter())
-    .bind(late.iter().map(|offer| alert(offer).filed).bind_iter())
-    .bind(late.iter().map(|offer| offer.versions).bind_iter())
+    .bind(feed.tenant.0)
+    .bind(feed.source.as_str())
+    .bind(feed.source.rank())
+    .bind(below.iter().map(|offer| alert(offer).id()).bind_iter())
+    .bind(below.iter().map(|offer| alert(offer).record.hash.0).bind_iter())
+    .bind(below.iter().map(|offer| alert(offer).place).bind_iter())
+    .bind(below.iter().map(|offer| offer.versions).bind_iter())
     .execute(conn)
     .await
     .map(drop)

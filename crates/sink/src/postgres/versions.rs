@@ -1,13 +1,10 @@
 //! `tocsin.alert_version`: every distinct body ever received, inserted once and never touched again.
 
-use domain::{Source, TenantId};
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{FromRow, PgConnection};
 
-use super::text::storable;
-use crate::error::StoreError;
-use crate::parts::Alert;
-use crate::plan::{Known, Standing};
+use crate::store::{Alert, Feed, Known, Standing, StoreError};
+use crate::text::storable;
 
 /// The laterals with `limit 1` are nested loops over keys whatever the planner believes of the tables,
 /// and name the creation time, so that one partition is probed. The highest number has to be looked for in
@@ -53,18 +50,13 @@ impl From<&KnownRow> for Known {
 }
 
 /// Asks what is known of each of these, in their order.
-pub(crate) async fn look_up(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    source: Source,
-    alerts: &[Alert<'_>],
-) -> Result<Vec<Known>, StoreError> {
+pub(crate) async fn look_up(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>]) -> Result<Vec<Known>, StoreError> {
     let mut rows: Vec<KnownRow> = sqlx::query_as(LOOK_UP)
-        .bind(tenant.0)
-        .bind(source.as_str())
+        .bind(feed.tenant.0)
+        .bind(feed.source.as_str())
         .bind(alerts.iter().map(|alert| alert.record.id.as_str()).bind_iter())
         .bind(alerts.iter().map(|alert| alert.record.hash.0).bind_iter())
-        .bind(alerts.iter().map(|alert| alert.filed).bind_iter())
+        .bind(alerts.iter().map(|alert| alert.place).bind_iter())
         .fetch_all(conn)
         .await?;
     if rows.len() != alerts.len() {
@@ -79,13 +71,7 @@ pub(crate) async fn look_up(
 /// # Errors
 /// [`StoreError::Contention`] when some of them are there all of a sudden: the look-up is then asked
 /// again, so that what is counted is what was written.
-pub(crate) async fn insert(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    source: Source,
-    alerts: &[Alert<'_>],
-    versions: &[(usize, i32)],
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>], versions: &[(usize, i32)]) -> Result<(), StoreError> {
     let alert = |version: &(usize, i32)| alerts[version.0];
     let done = sqlx::query(
         "-- versions::insert
@@ -95,11 +81,11 @@ pub(crate) async fn insert(
              as r(alert_id, hash, filed, version, last_update_text, raw)
          on conflict do nothing",
     )
-    .bind(tenant.0)
-    .bind(source.as_str())
+    .bind(feed.tenant.0)
+    .bind(feed.source.as_str())
     .bind(versions.iter().map(|version| alert(version).record.id.as_str()).bind_iter())
     .bind(versions.iter().map(|version| alert(version).record.hash.0).bind_iter())
-    .bind(versions.iter().map(|version| alert(version).filed).bind_iter())
+    .bind(versions.iter().map(|version| alert(version).place).bind_iter())
     .bind(versions.iter().map(|version| version.1).bind_iter())
     .bind(versions.iter().map(|version| alert(version).record.last_update_text.as_deref().map(storable)).bind_iter())
     .bind(versions.iter().map(|version| alert(version).raw).bind_iter())
@@ -121,7 +107,9 @@ mod tests {
     use sqlx::{AssertSqlSafe, PgPool};
 
     use super::*;
-    use crate::store::session;
+    use crate::postgres::session::{self, Limits};
+
+    const LIMITS: Limits = Limits { statement: std::time::Duration::from_secs(10), lock: std::time::Duration::from_secs(10) };
 
     /// Every node of a plan that reads a table: which node, which alias, which index, on which condition.
     fn reads(plan: &Value, found: &mut Vec<(String, String, String, String)>) {
@@ -137,7 +125,7 @@ mod tests {
     async fn assert_goes_by_key(pool: &PgPool, when: &str) {
         for mode in ["force_generic_plan", "force_custom_plan"] {
             let mut tx = pool.begin().await.unwrap();
-            session::prepare(&mut tx, std::time::Duration::from_secs(10)).await.unwrap();
+            session::prepare(&mut tx, LIMITS).await.unwrap();
             sqlx::query("select set_config('plan_cache_mode', $1, true)").bind(mode).execute(&mut *tx).await.unwrap();
             let prepare = format!("prepare look_up(uuid, text, text[], bytea[], timestamptz[]) as {LOOK_UP}");
             sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *tx).await.unwrap();

@@ -3,7 +3,7 @@
 use domain::Fence;
 use sqlx::PgConnection;
 
-use crate::error::StoreError;
+use crate::store::StoreError;
 
 /// Holds the lease row until the end of the transaction.
 ///

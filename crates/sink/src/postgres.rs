@@ -1,0 +1,212 @@
+//! The store on Postgres: connections, transactions, and the SQL, one file per aggregate. Nothing here decides
+//! anything that is not written at [`Store`].
+
+pub(crate) mod events;
+pub(crate) mod feeds;
+pub(crate) mod fence;
+pub(crate) mod gaps;
+pub(crate) mod incidents;
+pub(crate) mod latest;
+pub(crate) mod news;
+pub(crate) mod partitions;
+pub(crate) mod quarantine;
+pub(crate) mod redirects;
+pub(crate) mod rereads;
+pub(crate) mod session;
+pub(crate) mod stamp;
+pub(crate) mod versions;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{Axis, Comparison, ContentHash, Errand, Fence, Gap, Reread, TenantId, Ticks};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
+
+use crate::config::Config;
+use crate::store::{
+    Ahead, Alert, Event, Feed, Incident, Item, Known, Link, Noted, Offer, Rejected, StandingIncident, Store, StoreError, StoreTx, Taken,
+    Tally,
+};
+use partitions::Months;
+use session::Limits;
+
+/// Stores in Postgres, through the given pool.
+#[derive(Clone, Debug)]
+pub struct PgStore {
+    pool: PgPool,
+    limits: Limits,
+    acquire: std::time::Duration,
+    months: Arc<Months>,
+}
+
+impl PgStore {
+    /// Takes its limits from the sink's settings.
+    pub fn new(pool: PgPool, config: &Config) -> Self {
+        let limits = Limits { statement: config.statement_timeout, lock: config.lock_timeout.min(config.statement_timeout) };
+        Self { pool, limits, acquire: config.acquire_timeout, months: Arc::default() }
+    }
+
+    async fn borrow(&self) -> Result<Borrowed, StoreError> {
+        match tokio::time::timeout(self.acquire, self.pool.acquire()).await {
+            Ok(conn) => Ok(Borrowed(Some(conn?))),
+            Err(_) => Err(StoreError::Away(format!("no connection within {} seconds", self.acquire.as_secs_f32()))),
+        }
+    }
+
+    async fn open(&self, mut conn: Borrowed, limits: Limits) -> Result<PgTx, StoreError> {
+        // Said out loud, because a database may have another default: after a wait for somebody else's row
+        // each statement must see what that somebody has committed.
+        session::run(conn.get(), "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        let mut tx = PgTx { conn };
+        match session::prepare(tx.conn(), limits).await {
+            Ok(()) => Ok(tx),
+            Err(error) => {
+                tx.rollback().await;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PgStore {
+    type Tx = PgTx;
+
+    async fn begin(&self, ahead: Ahead<'_>) -> Result<PgTx, StoreError> {
+        let mut conn = self.borrow().await?;
+        self.months.ensure(conn.get(), ahead.created.iter().copied(), ahead.now).await?;
+        self.open(conn, self.limits).await
+    }
+
+    async fn note(&self, items: &[Item]) -> Result<Noted, StoreError> {
+        news::write(self, items).await
+    }
+}
+
+/// A transaction in Postgres. Dropped without an answer it closes its connection, and the server rolls back.
+pub struct PgTx {
+    conn: Borrowed,
+}
+
+impl PgTx {
+    fn conn(&mut self) -> &mut PgConnection {
+        self.conn.get()
+    }
+}
+
+#[async_trait]
+impl StoreTx for PgTx {
+    async fn hold(&mut self, fence: Fence) -> Result<(), StoreError> {
+        fence::hold(self.conn(), fence).await
+    }
+
+    async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>]) -> Result<Vec<Known>, StoreError> {
+        versions::look_up(self.conn(), feed, alerts).await
+    }
+
+    async fn insert_versions(&mut self, feed: Feed, alerts: &[Alert<'_>], versions: &[(usize, i32)]) -> Result<(), StoreError> {
+        versions::insert(self.conn(), feed, alerts, versions).await
+    }
+
+    async fn put_latest(&mut self, feed: Feed, alerts: &[Alert<'_>], offers: &[Offer]) -> Result<Vec<Taken>, StoreError> {
+        latest::put(self.conn(), feed, alerts, offers).await
+    }
+
+    async fn add_events(&mut self, feed: Feed, events: &[Event<'_>]) -> Result<(), StoreError> {
+        Ok(events::add(self.conn(), feed, events).await?)
+    }
+
+    async fn look_up_incidents(
+        &mut self,
+        tenant: TenantId,
+        incidents: &[Incident<'_>],
+    ) -> Result<Vec<Option<StandingIncident>>, StoreError> {
+        incidents::look_up(self.conn(), tenant, incidents).await
+    }
+
+    async fn put_incidents(&mut self, tenant: TenantId, incidents: &[Incident<'_>], which: &[usize]) -> Result<(), StoreError> {
+        incidents::put(self.conn(), tenant, incidents, which).await
+    }
+
+    async fn links(&mut self, tenant: TenantId, turned: &[&str]) -> Result<Vec<Link>, StoreError> {
+        Ok(redirects::links(self.conn(), tenant, turned).await?)
+    }
+
+    async fn put_ends(&mut self, tenant: TenantId, ends: &[(String, Option<String>)]) -> Result<(), StoreError> {
+        Ok(redirects::put_ends(self.conn(), tenant, ends).await?)
+    }
+
+    async fn quarantine(&mut self, feed: Feed, rejected: &[Rejected<'_>]) -> Result<u64, StoreError> {
+        Ok(quarantine::add(self.conn(), feed, rejected).await?)
+    }
+
+    async fn replayed(&mut self, feed: Feed, understood: &[ContentHash], refused: &[ContentHash]) -> Result<u64, StoreError> {
+        Ok(quarantine::replayed(self.conn(), feed, understood, refused).await?)
+    }
+
+    async fn add_gaps(&mut self, feed: Feed, axis: Axis, gaps: &[Gap]) -> Result<u64, StoreError> {
+        Ok(gaps::add(self.conn(), feed, axis, gaps).await?)
+    }
+
+    async fn heal_gaps(&mut self, feed: Feed, axis: Axis, stretch: (Ticks, Ticks), but: &[Gap]) -> Result<u64, StoreError> {
+        Ok(gaps::heal(self.conn(), feed, axis, stretch, but).await?)
+    }
+
+    async fn advance(&mut self, feed: Feed, watermark: Option<Ticks>, quarantined: i64) -> Result<(), StoreError> {
+        Ok(feeds::advance(self.conn(), feed, watermark, quarantined).await?)
+    }
+
+    async fn begin_feed(&mut self, feed: Feed, live_from: Ticks, history_from: Ticks) -> Result<(), StoreError> {
+        Ok(feeds::begin(self.conn(), feed, live_from, history_from).await?)
+    }
+
+    async fn move_reread(&mut self, feed: Feed, to: &Reread) -> Result<bool, StoreError> {
+        Ok(rereads::step(self.conn(), feed, to).await?)
+    }
+
+    async fn tally(&mut self, feed: Feed, errand: Errand, run: Option<i64>, tally: &Tally<'_>) -> Result<bool, StoreError> {
+        Ok(rereads::tally(self.conn(), feed, errand, run, tally).await?)
+    }
+
+    async fn reconcile(&mut self, feed: Feed, errand: Errand, comparison: &Comparison) -> Result<(u64, u64), StoreError> {
+        Ok(rereads::reconcile(self.conn(), feed, errand, comparison).await?)
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        session::run(self.conn(), "COMMIT").await?;
+        self.conn.give_back();
+        Ok(())
+    }
+
+    async fn rollback(mut self) {
+        // If even this fails the connection is gone, and the server rolls back by itself.
+        if session::run(self.conn(), "ROLLBACK").await.is_ok() {
+            self.conn.give_back();
+        }
+    }
+}
+
+/// A connection that is closed on the spot unless it is given back in order.
+///
+/// The pool would first ask a returned connection whether it is well, and wait for the answer: behind a
+/// network that swallows everything, each failed attempt would take one place of the pool for minutes.
+struct Borrowed(Option<PoolConnection<Postgres>>);
+
+impl Borrowed {
+    fn get(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("the connection is there until it is given back, which consumes the guard")
+    }
+
+    fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            drop(conn.detach());
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `tocsin.reread` and `tocsin.reconciliation`: what is read again, how far it has come, and what it found.
+
+use domain::{AlertId, Axis, Comparison, Errand, Reread, Source, TenantId, Ticks};
+use sqlx::postgres::PgBindIterExt;
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::stamp::PgStamp;
+use crate::store::{Feed, MOST_IDS, StoreError, Tally};
+use crate::text::storable;
+
+/// Moves a re-read, and says whether it stands.
+pub(crate) async fn step(conn: &mut PgConnection, feed: Feed, to: &Reread) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- rereads::step
+         insert into tocsin.reread as r
+             (tenant, source, errand, run, axis, from_ticks, to_ticks, left_ticks, polled_before_ticks, started_at, moved_at, finished_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), now(), case when $10 then now() end)
+         on conflict (tenant, source, errand) do update set
+             run = excluded.run,
+             axis = excluded.axis,
+             from_ticks = excluded.from_ticks,
+             to_ticks = excluded.to_ticks,
+             left_ticks = excluded.left_ticks,
+             polled_before_ticks = excluded.polled_before_ticks,
+             started_at = case when excluded.run > r.run then now() else coalesce(r.started_at, now()) end,
+             moved_at = now(),
+             finished_at = excluded.finished_at,
+             cancelled_at = case when excluded.run = r.run then r.cancelled_at end,
+             asked_at = case when excluded.run = r.run then r.asked_at end,
+             records = case when excluded.run > r.run then 0 else r.records end,
+             new_alerts = case when excluded.run > r.run then 0 else r.new_alerts end,
+             updated_alerts = case when excluded.run > r.run then 0 else r.updated_alerts end,
+             late = case when excluded.run > r.run then 0 else r.late end,
+             missing_ids = case when excluded.run > r.run then '{}' else r.missing_ids end,
+             changed_ids = case when excluded.run > r.run then '{}' else r.changed_ids end
+         where excluded.run > r.run or (excluded.run = r.run and r.finished_at is null)",
+    )
+    .bind(feed.tenant.0)
+    .bind(feed.source.as_str())
+    .bind(to.errand.as_str())
+    .bind(to.run)
+    .bind(to.axis.as_str())
+    .bind(to.from.0)
+    .bind(to.to.0)
+    .bind(to.left.0)
+    .bind(to.polled_before.0)
+    .bind(to.finished_at.is_some())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Adds to the counters and lists of a re-read, and says whether it was there.
+pub(crate) async fn tally(
+    conn: &mut PgConnection,
+    feed: Feed,
+    errand: Errand,
+    run: Option<i64>,
+    tally: &Tally<'_>,
+) -> Result<bool, sqlx::Error> {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let done = sqlx::query(
+        "-- rereads::tally
+         update tocsin.reread r set
+             records = r.records + $5,
+             new_alerts = r.new_alerts + $6,
+             updated_alerts = r.updated_alerts + $7,
+             late = r.late + $8,
+             missing_ids = (r.missing_ids || array(select x from unnest($9::text[]) x where x <> all (r.missing_ids)))[1:$11],
+             changed_ids = (r.changed_ids || array(select x from unnest($10::text[]) x where x <> all (r.changed_ids)))[1:$11]
+         where r.tenant = $1 and r.source = $2 and r.errand = $3
+           and case when $4::bigint is null then r.started_at is not null and r.finished_at is null else r.run = $4 end",
+    )
+    .bind(feed.tenant.0)
+    .bind(feed.source.as_str())
+    .bind(errand.as_str())
+    .bind(run)
+    .bind(number(tally.records))
+    .bind(number(tally.new))
+    .bind(number(tally.updated))
+    .bind(number(tally.late))
+    .bind(tally.missing.iter().copied().bind_iter())
+    .bind(tally.changed.iter().copied().bind_iter())
+    .bind(i32::try_from(MOST_IDS).unwrap_or(i32::MAX))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Records what a comparison came to, and says how many were missing and how many had changed.
+pub(crate) async fn reconcile(
+    conn: &mut PgConnection,
+    feed: Feed,
+    errand: Errand,
+    comparison: &Comparison,
+) -> Result<(u64, u64), StoreError> {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let found: Option<(i64, i64)> = sqlx::query_as(
+        "-- rereads::reconcile
+         insert into tocsin.reconciliation
+             (tenant, source, started_at, asked_by, run, from_ticks, to_ticks, at_source, stored, missing, changed, only_stored,
+              missing_ids, changed_ids, only_stored_ids)
+         select r.tenant, r.source, r.started_at, $4, r.run, r.from_ticks, r.to_ticks, $5, $6, r.new_alerts, r.updated_alerts, $7,
+                r.missing_ids, r.changed_ids, ($8::text[])[1:$9]
+         from tocsin.reread r
+         where r.tenant = $1 and r.source = $2 and r.errand = $3
+         returning missing, changed",
+    )
+    .bind(feed.tenant.0)
+    .bind(feed.source.as_str())
+    .bind(errand.as_str())
+    .bind(asked_by(errand))
+    .bind(number(comparison.at_source))
+    .bind(number(comparison.stored))
+    .bind(number(comparison.only_stored_count))
+    .bind(comparison.only_stored.iter().map(|id| storable(id)).bind_iter())
+    .bind(i32::try_from(MOST_IDS).unwrap_or(i32::MAX))
+    .fetch_optional(conn)
+    .await?;
+    let (missing, changed) = found.ok_or_else(|| StoreError::Contention("the re-read of a comparison is gone".into()))?;
+    Ok((u64::try_from(missing).unwrap_or(0), u64::try_from(changed).unwrap_or(0)))
+}
+
+/// Who wanted a comparison.
+pub(crate) fn asked_by(errand: Errand) -> &'static str {
+    if errand == Errand::Reconcile { "operator" } else { "nightly" }
+}
+
+#[derive(FromRow)]
+struct RereadRow {
+    errand: String,
+    run: i64,
+    axis: String,
+    from_ticks: i64,
+    to_ticks: i64,
+    left_ticks: i64,
+    polled_before_ticks: i64,
+    finished_at: Option<PgStamp>,
+}
+
+/// The re-reads on record for a feed.
+pub(crate) async fn of_feed(pool: &PgPool, tenant: TenantId, source: Source) -> Result<Vec<Reread>, sqlx::Error> {
+    let rows: Vec<RereadRow> = sqlx::query_as(
+        "-- rereads::of_feed
+         select errand, run, axis, from_ticks, to_ticks, left_ticks, polled_before_ticks, finished_at
+         from tocsin.reread where tenant = $1 and source = $2 order by errand",
+    )
+    .bind(tenant.0)
+    .bind(source.as_str())
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().filter_map(RereadRow::reread).collect())
+}
+
+impl RereadRow {
+    /// A word that a later version has written is passed over: what we do not know we cannot do.
+    fn reread(self) -> Option<Reread> {
+        Some(Reread {
+            errand: self.errand.parse::<Errand>().ok()?,
+            run: self.run,
+            axis: self.axis.parse::<Axis>().ok()?,
+            from: Ticks(self.from_ticks),
+            to: Ticks(self.to_ticks),
+            left: Ticks(self.left_ticks),
+            polled_before: Ticks(self.polled_before_ticks),
+            finished_at: self.finished_at.and_then(PgStamp::to_ticks),
+        })
+    }
+}
+
+/// Open re-reads of these tenants that an operator has asked for.
+pub(crate) async fn asked_for(pool: &PgPool, tenants: &[TenantId]) -> Result<Vec<(TenantId, Source, Errand, i64)>, sqlx::Error> {
+    let rows: Vec<(Uuid, String, String, i64)> = sqlx::query_as(
+        "-- rereads::asked_for
+         select tenant, source, errand, run from tocsin.reread
+         where tenant = any($1) and asked_at is not null and finished_at is null
+         order by tenant, source, errand",
+    )
+    .bind(tenants.iter().map(|tenant| tenant.0).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(tenant, source, errand, run)| Some((TenantId(tenant), source.parse().ok()?, errand.parse().ok()?, run)))
+        .collect())
+}
+
+/// What is stored of a source with a last-update stamp in `[from, to)`: alerts whose latest state it delivered, or
+/// incidents. Goes by the index on the stamp as a timestamp, and then by the exact stamp.
+pub(crate) async fn stored_between(
+    pool: &PgPool,
+    tenant: TenantId,
+    source: Source,
+    from: Ticks,
+    to: Ticks,
+) -> Result<Vec<AlertId>, sqlx::Error> {
+    let ids: Vec<String> = sqlx::query_scalar(match source {
+        Source::GraphIncidents => {
+            "-- rereads::incidents_between
+             select incident_id from tocsin.incident
+             where tenant = $1 and $2 <> '' and last_updated_at between $5 and $6 and last_update_ticks >= $3 and last_update_ticks < $4"
+        }
+        Source::GraphAlerts | Source::MdeAlerts => {
+            "-- rereads::alerts_between
+             select alert_id from tocsin.alert
+             where tenant = $1 and source = $2 and last_updated_at between $5 and $6 and last_update_ticks >= $3 and last_update_ticks < $4"
+        }
+    })
+    .bind(tenant.0)
+    .bind(source.as_str())
+    .bind(from.0)
+    .bind(to.0)
+    .bind(PgStamp::of(from).unwrap_or(PgStamp::BEGINNING))
+    .bind(PgStamp::of(to).unwrap_or(PgStamp::END))
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(AlertId::new).collect())
+}
