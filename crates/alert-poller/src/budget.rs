@@ -3,6 +3,10 @@
 //! Microsoft counts per app and tenant, in minutes and (Defender for Endpoint) in hours. A limit of N calls in any
 //! minute is kept as a burst of a fifth and a steady rate of the rest, since a bucket that starts full and refills at
 //! the whole rate would let almost twice as many through in its first minute.
+//!
+//! Re-reads are counted twice: first against a share of their own, then with everything else. So polling always has
+//! the rest, whatever is being read again: a fifth of each minute, which is far more than a feed that is up to date
+//! needs, and half of each hour, since an hour that is used up is missed for long.
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +20,7 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::feed::Work;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -59,12 +64,48 @@ impl Meter {
     }
 }
 
-/// What one tenant may be asked.
+/// The meters of one kind of work.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+struct Purse {
     graph: Meter,
     defender_minute: Meter,
     defender_hour: Meter,
+}
+
+impl Purse {
+    /// All that is configured.
+    fn whole(config: &Config) -> Self {
+        Self {
+            graph: Meter::new(config.graph_per_minute, MINUTE),
+            defender_minute: Meter::new(config.defender_per_minute, MINUTE),
+            defender_hour: Meter::new(config.defender_per_hour, HOUR),
+        }
+    }
+
+    /// What re-reads may use of it.
+    fn again(config: &Config) -> Self {
+        let four_fifths = |limit: u32| u32::try_from(u64::from(limit) * 4 / 5).unwrap_or(limit).max(1);
+        Self {
+            graph: Meter::new(four_fifths(config.graph_per_minute), MINUTE),
+            defender_minute: Meter::new(four_fifths(config.defender_per_minute), MINUTE),
+            defender_hour: Meter::new((config.defender_per_hour / 2).max(1), HOUR),
+        }
+    }
+
+    fn take(&self, audience: Audience) -> Result<(), Duration> {
+        match audience {
+            Audience::Graph => self.graph.take(),
+            // The hour last: what the minute refuses must not be counted there, where it is missed for long.
+            Audience::Defender => self.defender_minute.take().and_then(|()| self.defender_hour.take()),
+        }
+    }
+}
+
+/// What one tenant may be asked.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    all: Purse,
+    again: Purse,
     /// The other side has asked to be left alone until then.
     graph_blocked: Mutex<Option<Instant>>,
     defender_blocked: Mutex<Option<Instant>>,
@@ -73,26 +114,19 @@ pub(crate) struct Allowance {
 impl Allowance {
     /// Unused yet.
     pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            graph: Meter::new(config.graph_per_minute, MINUTE),
-            defender_minute: Meter::new(config.defender_per_minute, MINUTE),
-            defender_hour: Meter::new(config.defender_per_hour, HOUR),
-            graph_blocked: Mutex::default(),
-            defender_blocked: Mutex::default(),
-        }
+        Self { all: Purse::whole(config), again: Purse::again(config), graph_blocked: Mutex::default(), defender_blocked: Mutex::default() }
     }
 
     /// Counts a call that is about to be made, or says how long to wait before asking again.
-    pub(crate) fn take(&self, audience: Audience) -> Result<(), Duration> {
+    pub(crate) fn take(&self, audience: Audience, work: Work) -> Result<(), Duration> {
         let blocked = self.blocked(audience).lock().unwrap_or_else(PoisonError::into_inner).map(|until| until - Instant::now());
         if let Some(wait) = blocked.filter(|wait| !wait.is_zero()) {
             return Err(wait);
         }
-        match audience {
-            Audience::Graph => self.graph.take(),
-            // The hour last: what the minute refuses must not be counted there, where it is missed for long.
-            Audience::Defender => self.defender_minute.take().and_then(|()| self.defender_hour.take()),
+        if work == Work::Again {
+            self.again.take(audience)?;
         }
+        self.all.take(audience)
     }
 
     /// Nothing is asked for so long.
@@ -148,16 +182,45 @@ mod tests {
         let allowance = Allowance::new(&Config::default());
         allowance.block(Audience::Graph, Duration::from_secs(10));
         allowance.block(Audience::Graph, Duration::from_secs(1));
-        assert_eq!(allowance.take(Audience::Graph), Err(Duration::from_secs(10)), "a shorter one does not shorten it");
-        assert_eq!(allowance.take(Audience::Defender), Ok(()));
+        assert_eq!(allowance.take(Audience::Graph, Work::Live), Err(Duration::from_secs(10)), "a shorter one does not shorten it");
+        assert_eq!(allowance.take(Audience::Defender, Work::Live), Ok(()));
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(allowance.take(Audience::Graph), Ok(()));
+        assert_eq!(allowance.take(Audience::Graph, Work::Live), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_hour_of_defender_is_kept_too() {
         let allowance = Allowance::new(&Config { defender_per_hour: 50, ..Config::default() });
-        let passed = (0..100).filter(|_| allowance.take(Audience::Defender).is_ok()).count();
+        let passed = (0..100).filter(|_| allowance.take(Audience::Defender, Work::Live).is_ok()).count();
         assert_eq!(passed, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rereads_never_use_more_than_their_share_and_polling_always_has_room() {
+        let allowance = Allowance::new(&Config { graph_per_minute: 100, ..Config::default() });
+        let mut again = Vec::new();
+        let began = Instant::now();
+        while began.elapsed() < MINUTE * 5 {
+            while allowance.take(Audience::Graph, Work::Again).is_ok() {
+                again.push(Instant::now());
+            }
+            // Polling asks now and then, and is never told to wait.
+            if began.elapsed().as_millis() % 5000 == 0 {
+                assert_eq!(allowance.take(Audience::Graph, Work::Live), Ok(()), "after {:?}", began.elapsed());
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        for (index, call) in again.iter().enumerate() {
+            let within = again[index..].iter().take_while(|later| **later - *call < MINUTE).count();
+            assert!(within <= 80, "{within} calls in a minute");
+        }
+        assert!(again.len() >= 300, "{} calls in five minutes", again.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_block_holds_for_rereads_too() {
+        let allowance = Allowance::new(&Config::default());
+        allowance.block(Audience::Graph, Duration::from_secs(10));
+        assert_eq!(allowance.take(Audience::Graph, Work::Again), Err(Duration::from_secs(10)));
     }
 }

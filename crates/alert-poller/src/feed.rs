@@ -1,7 +1,10 @@
 //! What is remembered of a feed between polls. Losing it costs a few calls, never an alert: what must last
 //! is in the database.
 
-use domain::{FeedState, Source, TenantId};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use domain::{FeedState, Source, TenantId, Ticks};
+use tokio::time::Instant;
 
 use crate::walk::{Learnt, Walk};
 
@@ -10,6 +13,22 @@ use crate::walk::{Learnt, Walk};
 pub(crate) struct FeedKey {
     pub(crate) tenant: TenantId,
     pub(crate) source: Source,
+}
+
+/// What is done with a feed. The two run beside each other, each one turn at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Work {
+    /// Polling: from the watermark on.
+    Live,
+    /// Re-reading: what polling has passed over.
+    Again,
+}
+
+/// What waits in the schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Job {
+    pub(crate) feed: FeedKey,
+    pub(crate) work: Work,
 }
 
 /// Whether the last word about this feed was good or bad.
@@ -22,62 +41,145 @@ pub(crate) enum Health {
     Troubled,
 }
 
-/// A feed's memory. It travels into each poll and comes back with its end.
+/// What polling and re-reading of one feed share.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    learnt: Mutex<Learnt>,
+    marks: Mutex<Marks>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    watermark: Option<Ticks>,
+    caught_up: Option<Instant>,
+    history_from: Option<Ticks>,
+}
+
+impl Common {
+    /// What the source has shown of itself. Never held across an await.
+    pub(crate) fn learnt(&self) -> MutexGuard<'_, Learnt> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The committed watermark, as far as polling knows it.
+    pub(crate) fn watermark(&self) -> Option<Ticks> {
+        self.marks().watermark
+    }
+
+    pub(crate) fn note_watermark(&self, watermark: Option<Ticks>) {
+        let mut marks = self.marks();
+        marks.watermark = marks.watermark.max(watermark);
+    }
+
+    /// When the last poll began that found the end of the feed.
+    pub(crate) fn caught_up(&self) -> Option<Instant> {
+        self.marks().caught_up
+    }
+
+    pub(crate) fn note_caught_up(&self, began: Instant) {
+        let mut marks = self.marks();
+        marks.caught_up = marks.caught_up.max(Some(began));
+    }
+
+    /// From where on this feed was to be read at first contact, if that was just now.
+    pub(crate) fn history_from(&self) -> Option<Ticks> {
+        self.marks().history_from
+    }
+
+    pub(crate) fn note_history_from(&self, from: Ticks) {
+        self.marks().history_from = Some(from);
+    }
+
+    /// What is committed may be less than what is known here.
+    pub(crate) fn forget_marks(&self) {
+        *self.marks() = Marks::default();
+    }
+
+    /// A gap that was noted may not have been recorded, so it has to be found again.
+    pub(crate) fn forget_learnt(&self) {
+        *self.learnt() = Learnt::default();
+    }
+}
+
+/// How large answers are, to set memory aside for the next one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Of the first page of the last walk.
+    first_page: usize,
+    /// Of a record, on the last page that was long enough to tell.
+    record: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        // Alerts are 2 to 20 kB; it is measured as soon as there is a page.
+        const RECORD_BYTES: usize = 8 * 1024;
+        Self { first_page: 0, record: RECORD_BYTES }
+    }
+}
+
+impl Sizes {
+    /// How much memory to set aside for a page of so many records. `handful`: the feed is up to date, and answers with
+    /// few records whatever it is asked for.
+    pub(crate) fn expected(&self, records: u32, handful: bool) -> usize {
+        const LEAST: usize = 64 * 1024;
+        let full = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(self.record);
+        let expected = if handful { self.first_page.saturating_mul(2) } else { full };
+        expected.max(LEAST)
+    }
+
+    /// A page of this size has come.
+    pub(crate) fn note(&mut self, bytes: usize, records: usize, begins_walk: bool) {
+        if begins_walk {
+            self.first_page = bytes;
+        }
+        if records >= 10 {
+            self.record = bytes / records;
+        }
+    }
+}
+
+/// A feed's memory for polling. It travels into each poll and comes back with its end.
 #[derive(Debug)]
 pub(crate) struct Feed<L> {
     /// What is committed; read from the database when the feed is new.
     pub(crate) state: Option<FeedState>,
-    /// What the source has shown of itself.
-    pub(crate) learnt: Learnt,
     /// A walk that is not done. It goes on where it stood, also after a failure: beginning again from the watermark
     /// would read the overlap again every time, and a tenant with very much in it would never come to an end.
     pub(crate) walk: Option<Box<Walk<L>>>,
+    /// When that walk began, by tokio's clock.
+    pub(crate) walk_began: Option<Instant>,
     pub(crate) health: Health,
     /// Some walk has come to its end: what comes from now on is news.
     pub(crate) caught_up: bool,
-    /// Failures in a row that may have to do with the size of the page.
-    pub(crate) stuck: u32,
-    /// Size of the first page of the last walk.
-    pub(crate) page_bytes: usize,
-    /// Size of a record, on the largest page so far.
-    pub(crate) record_bytes: usize,
+    /// From where on alerts have been recorded as expired.
+    pub(crate) expired: Option<Ticks>,
+    pub(crate) sizes: Sizes,
 }
 
 impl<L> Default for Feed<L> {
     fn default() -> Self {
-        // Alerts are 2 to 20 kB; it is measured as soon as there is a page.
-        const RECORD_BYTES: usize = 8 * 1024;
         Self {
             state: None,
-            learnt: Learnt::default(),
             walk: None,
+            walk_began: None,
             health: Health::default(),
             caught_up: false,
-            stuck: 0,
-            page_bytes: 0,
-            record_bytes: RECORD_BYTES,
+            expired: None,
+            sizes: Sizes::default(),
         }
     }
 }
 
 impl<L> Feed<L> {
-    /// How much memory to set aside for a page of so many records.
-    pub(crate) fn expected_bytes(&self, records: u32, begins_walk: bool) -> usize {
-        const LEAST: usize = 64 * 1024;
-        let full = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(self.record_bytes);
-        // A feed that is up to date answers with a handful of records, whatever it is asked for.
-        let expected = if begins_walk && self.caught_up { self.page_bytes.saturating_mul(2) } else { full };
-        expected.max(LEAST)
-    }
-
-    /// A page of this size has come.
-    pub(crate) fn note_size(&mut self, bytes: usize, records: usize, begins_walk: bool) {
-        if begins_walk {
-            self.page_bytes = bytes;
-        }
-        if records >= 10 {
-            self.record_bytes = bytes / records;
-        }
+    /// The database may have lost what it had: where the feed stands is read again, and the walk begins there.
+    pub(crate) fn doubt(&mut self) {
+        self.state = None;
+        self.walk = None;
     }
 }
 
@@ -87,13 +189,23 @@ mod tests {
 
     #[test]
     fn an_idle_feed_sets_little_memory_aside_and_a_reading_one_a_full_page() {
-        let mut feed = Feed::<()>::default();
-        assert_eq!(feed.expected_bytes(100, true), 800 * 1024, "nothing is known yet");
-        feed.note_size(600_000, 100, true);
-        assert_eq!(feed.expected_bytes(1000, false), 6_000_000);
-        feed.caught_up = true;
-        feed.note_size(20_000, 3, true);
-        assert_eq!(feed.expected_bytes(1000, true), 64 * 1024);
-        assert_eq!(feed.expected_bytes(1000, false), 6_000_000);
+        let mut sizes = Sizes::default();
+        assert_eq!(sizes.expected(100, false), 800 * 1024, "nothing is known yet");
+        sizes.note(600_000, 100, true);
+        assert_eq!(sizes.expected(1000, false), 6_000_000);
+        sizes.note(20_000, 3, true);
+        assert_eq!(sizes.expected(1000, true), 64 * 1024);
+        assert_eq!(sizes.expected(1000, false), 6_000_000);
+    }
+
+    #[test]
+    fn marks_only_rise_until_they_are_forgotten() {
+        let common = Common::default();
+        common.note_watermark(Some(Ticks(5)));
+        common.note_watermark(Some(Ticks(3)));
+        common.note_watermark(None);
+        assert_eq!(common.watermark(), Some(Ticks(5)));
+        common.forget_marks();
+        assert_eq!(common.watermark(), None);
     }
 }

@@ -1,9 +1,10 @@
 //! Who may run now, so that nobody holds up the others.
 //!
-//! There are two lanes, each with its own places and its own memory for pages. A poll that waits for an answer for
+//! There are three lanes, each with its own places and its own memory for pages. A poll that waits for an answer for
 //! longer than a moment leaves the main lane: if the slow lane has room it goes on waiting there, otherwise it gives up
 //! and is queued for the slow lane. So a place of the main lane is never held for long by a tenant that does not answer,
-//! however many of them there are.
+//! however many of them there are. Re-reads have a lane of their own, which they never leave: whatever they do, no poll
+//! waits for it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -21,10 +22,12 @@ pub(crate) enum Lane {
     Main,
     /// For feeds that were slow to answer the last time.
     Slow,
+    /// For reading again.
+    Again,
 }
 
 impl Lane {
-    pub(crate) const ALL: [Self; 2] = [Self::Main, Self::Slow];
+    pub(crate) const ALL: [Self; 3] = [Self::Main, Self::Slow, Self::Again];
 }
 
 /// Memory is counted in these, since a semaphore counts only to 2^32 at a time.
@@ -53,11 +56,12 @@ impl Room {
     }
 }
 
-/// Both lanes.
+/// All lanes.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     main: Room,
     slow: Room,
+    again: Room,
 }
 
 impl Lanes {
@@ -65,6 +69,7 @@ impl Lanes {
         Arc::new(Self {
             main: Room::new(config.polls_at_once, config.page_memory),
             slow: Room::new(config.slow_polls_at_once, config.page_memory / 4),
+            again: Room::new(config.rereads_at_once, config.page_memory / 4),
         })
     }
 
@@ -83,6 +88,7 @@ impl Lanes {
         match lane {
             Lane::Main => &self.main,
             Lane::Slow => &self.slow,
+            Lane::Again => &self.again,
         }
     }
 }

@@ -1,17 +1,23 @@
 #![doc = include_str!("../README.md")]
 
+mod again;
 mod budget;
+mod call;
 mod config;
 mod deliver;
+mod end;
 mod feed;
+mod ladder;
 mod lanes;
 mod metrics;
 mod poll;
+mod reread;
 mod schedule;
 pub mod source;
+mod tally;
 mod walk;
 mod worker;
 
-pub use config::Config;
+pub use config::{Compare, Config, Ladder, Rung};
 pub use source::{AlertSource, MicrosoftSource};
 pub use worker::{Deps, Poller};

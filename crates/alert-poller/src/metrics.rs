@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{Source, metric};
+use domain::{Errand, Source, metric};
 
 /// A poll has ended like this.
 pub(crate) fn poll(source: Source, outcome: &'static str) {
@@ -12,4 +12,9 @@ pub(crate) fn poll(source: Source, outcome: &'static str) {
 /// A poll has begun so long after it was due.
 pub(crate) fn lateness(late: Duration) {
     metrics::histogram!(metric::POLL_LATENESS).record(late.as_secs_f64());
+}
+
+/// A re-read has come to its end.
+pub(crate) fn reread(errand: Errand) {
+    metrics::counter!(metric::REREADS, "errand" => errand.as_str()).increment(1);
 }

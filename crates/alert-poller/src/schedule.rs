@@ -1,4 +1,4 @@
-//! Who is due: a queue in order of time, one entry per feed, one queue per lane. Pure.
+//! Who is due: a queue in order of time, one entry per feed and kind of work, one queue per lane. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -10,15 +10,14 @@ use crate::lanes::Lane;
 /// When each waiting feed is due. A feed that is being polled is not in it.
 #[derive(Debug)]
 pub(crate) struct Schedule<K> {
-    main: BTreeSet<(Instant, K)>,
-    slow: BTreeSet<(Instant, K)>,
+    queues: [BTreeSet<(Instant, K)>; Lane::ALL.len()],
     entries: HashMap<K, (Lane, Instant)>,
 }
 
 impl<K: Copy + Ord + Hash> Schedule<K> {
     /// Nobody is waiting.
     pub(crate) fn new() -> Self {
-        Self { main: BTreeSet::new(), slow: BTreeSet::new(), entries: HashMap::new() }
+        Self { queues: [const { BTreeSet::new() }; Lane::ALL.len()], entries: HashMap::new() }
     }
 
     /// The feed is due then, whatever was said before.
@@ -48,11 +47,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
 
     /// When the first of a lane is due.
     pub(crate) fn first(&self, lane: Lane) -> Option<Instant> {
-        let queue = match lane {
-            Lane::Main => &self.main,
-            Lane::Slow => &self.slow,
-        };
-        queue.first().map(|(due, _)| *due)
+        self.queues[lane as usize].first().map(|(due, _)| *due)
     }
 
     /// Takes the feed of a lane that has been due for longest, with the time it was due.
@@ -64,10 +59,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
     }
 
     fn queue(&mut self, lane: Lane) -> &mut BTreeSet<(Instant, K)> {
-        match lane {
-            Lane::Main => &mut self.main,
-            Lane::Slow => &mut self.slow,
-        }
+        &mut self.queues[lane as usize]
     }
 }
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use domain::{AccessToken, CloudName, HeldTenant, Record, Source, Ticks, Trouble, Verdict};
-use microsoft::{AlertsApi, ApiErrorKind, Cloud, NextLink, PageQuery, WindowQuery};
+use microsoft::{AlertsApi, ApiErrorKind, Cloud, FacetField, NextLink, PageQuery, WindowQuery};
 
-/// What to ask for: a window of last-update time, or what a page's link leads to.
+/// What to ask for: a window of time, or what a page's link leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query<L> {
     /// By time.
@@ -50,6 +51,8 @@ pub struct Manner {
     pub max_skip: u32,
     /// Whether ascending order may be asked for.
     pub can_order: bool,
+    /// By what a run of equal stamps can be divided, each column with the words it knows.
+    pub facets: &'static [(FacetField, &'static [&'static str])],
 }
 
 /// Where a page of Microsoft says that the next one is.
@@ -61,7 +64,7 @@ pub enum PageLink {
     Foreign,
 }
 
-/// Reads pages of alerts.
+/// Reads pages of records.
 pub trait AlertSource: Send + Sync + 'static {
     /// Where the next page is; opaque.
     type Link: Clone + Send + Sync + 'static;
@@ -80,6 +83,11 @@ pub trait AlertSource: Send + Sync + 'static {
         token: &AccessToken,
         query: &Query<Self::Link>,
     ) -> impl Future<Output = Result<Page<Self::Link>, FetchError>> + Send;
+
+    /// Reads a body from quarantine once more, as this version understands it. No call.
+    fn reread(&self, source: Source, raw: Bytes) -> Record {
+        microsoft::extract::record(source, raw)
+    }
 }
 
 /// Microsoft's clouds.
@@ -99,14 +107,12 @@ impl AlertSource for MicrosoftSource {
     type Link = PageLink;
 
     fn manner(&self, source: Source) -> Option<Manner> {
-        match source {
-            Source::GraphAlerts | Source::MdeAlerts => Some(Manner {
-                max_page: microsoft::max_page(source),
-                max_skip: microsoft::max_skip(source),
-                can_order: microsoft::supports_order(source),
-            }),
-            Source::GraphIncidents => None,
-        }
+        Some(Manner {
+            max_page: microsoft::max_page(source),
+            max_skip: microsoft::max_skip(source),
+            can_order: microsoft::supports_order(source),
+            facets: microsoft::facets(source),
+        })
     }
 
     async fn fetch(

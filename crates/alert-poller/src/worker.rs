@@ -1,7 +1,11 @@
-//! The long-lived task: knows who is due, starts polls, and takes their ends.
+//! The long-lived task: knows who is due, starts polls and re-reads, and takes their ends.
 //!
-//! It never waits for anything but news: tenants, ends of polls, the sink's state, the time. What is due is taken
-//! together every 50 ms, since with thousands of feeds the wake-ups are what idling costs.
+//! It never waits for anything but news: tenants, ends of turns, requests, the sink's state, the time. What is due is
+//! taken together every 50 ms, since with thousands of feeds the wake-ups are what idling costs.
+
+mod ends;
+mod requests;
+mod starts;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,36 +14,28 @@ use std::time::Duration;
 use domain::health::StageStatus;
 use domain::ports::{AccessTokens, Cursors};
 use domain::retry::Backoff;
-use domain::{Chance, Clock, HeldTenant, Report, SinkMessage, TenantId, TenantSet, TenantState};
+use domain::{Chance, Clock, Errand, HeldTenant, Report, SinkMessage, TenantId, TenantSet, TenantState};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::requests::Answer;
+use crate::again::Again;
 use crate::budget::Allowance;
+use crate::call::Shared;
 use crate::config::Config;
-use crate::feed::{Feed, FeedKey};
+use crate::end::End;
+use crate::feed::{Common, Feed, FeedKey, Job, Work};
 use crate::lanes::{Lane, Lanes};
-use crate::metrics;
-use crate::poll::{End, Poll, Shared};
 use crate::schedule::Schedule;
 use crate::source::AlertSource;
 
-/// Due polls are taken together this often.
-const GATHER: Duration = Duration::from_millis(50);
-/// Between two words about oneself.
-const BEAT: Duration = Duration::from_secs(1);
 /// New feeds begin spread out by this much each, so that one begins at once and a thousand do not collide …
 const SPREAD_EACH: Duration = Duration::from_millis(5);
 /// … but all within this.
 const SPREAD_MOST: Duration = Duration::from_secs(2);
-/// The first delay after a failure.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The delay after failures grows to this, or to the interval if that is longer.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// A source that this version does not read is mentioned this often.
-const UNSUPPORTED: Duration = Duration::from_secs(3600);
-/// Polls in flight get this long to notice that they are cancelled.
+/// Turns in flight get this long to notice that they are cancelled.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the poller works with.
@@ -69,35 +65,66 @@ pub struct Deps<S> {
 /// A feed as the worker sees it.
 struct Entry<L> {
     tenant: Arc<HeldTenant>,
-    /// Tells this entry from an earlier one of the same feed, whose poll may still be ending.
+    /// Tells this entry from an earlier one of the same feed, of which a turn may still be ending.
     generation: u64,
+    common: Arc<Common>,
+    polling: Polling<L>,
+    rereading: Rereads<L>,
+    cancel: CancellationToken,
+}
+
+struct Polling<L> {
     /// `None` while a poll has it.
     feed: Option<Feed<L>>,
     backoff: Option<Box<Backoff>>,
     /// The source or the budget named a time: nothing hastens it.
     held_back: bool,
-    cancel: CancellationToken,
+    /// The last poll that came to the source found it in order. Otherwise re-reads wait: they would only wait for the
+    /// same, in places that others need.
+    works: bool,
+    /// What the poll in flight believes to be committed may not be.
+    doubted: bool,
 }
 
+struct Rereads<L> {
+    /// `None` while a turn has it.
+    memory: Option<Again<L>>,
+    backoff: Option<Box<Backoff>>,
+    /// Polling has begun, so that there is something to read again.
+    begun: bool,
+    /// What the turn in flight believes to be on record may not be.
+    stale: bool,
+    /// Requests that were passed on already.
+    told: BTreeMap<Errand, i64>,
+}
+
+/// A turn is over.
 struct Ended<L> {
-    key: FeedKey,
+    feed: FeedKey,
     generation: u64,
     started: Instant,
     /// `None` when it was cancelled.
-    result: Option<(Feed<L>, bool, End)>,
+    result: Option<Outcome<L>>,
 }
 
-/// Polls the sources of all held tenants. See the crate's front page.
+enum Outcome<L> {
+    Polled(Feed<L>, bool, End),
+    Reread(Again<L>, End),
+}
+
+/// Polls the sources of all held tenants, and reads them again. See the crate's front page.
 pub struct Poller<S: AlertSource> {
     shared: Arc<Shared<S>>,
     chance: Arc<dyn Chance>,
     tenants: watch::Receiver<Arc<TenantSet>>,
     sink_status: watch::Receiver<StageStatus>,
+    sink_was_faulty: bool,
     status: watch::Sender<StageStatus>,
     entries: BTreeMap<FeedKey, Entry<S::Link>>,
     allowances: HashMap<TenantId, Arc<Allowance>>,
-    schedule: Schedule<FeedKey>,
+    schedule: Schedule<Job>,
     running: JoinSet<Ended<S::Link>>,
+    asking: JoinSet<Answer>,
     generations: u64,
     last_start: Instant,
 }
@@ -112,11 +139,13 @@ impl<S: AlertSource> Poller<S> {
             chance,
             tenants,
             sink_status,
+            sink_was_faulty: false,
             status,
             entries: BTreeMap::new(),
             allowances: HashMap::new(),
             schedule: Schedule::new(),
             running: JoinSet::new(),
+            asking: JoinSet::new(),
             generations: 0,
             last_start: Instant::now(),
         }
@@ -127,8 +156,10 @@ impl<S: AlertSource> Poller<S> {
     /// # Errors
     /// When something without which polling makes no sense is gone, in words. The process should end.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), String> {
-        let mut beat = interval(BEAT);
+        let mut beat = interval(self.shared.config.beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ask = interval(self.shared.config.ask_every);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.adopt();
         let end = loop {
             self.start_due();
@@ -141,8 +172,14 @@ impl<S: AlertSource> Poller<S> {
                     Ok(()) => self.adopt(),
                     Err(_) => break gone(&stop, "nobody says any more which tenants to poll"),
                 },
-                changed = self.sink_status.changed() => if changed.is_err() {
-                    break gone(&stop, "nobody says any more whether alerts can be stored");
+                changed = self.sink_status.changed() => match changed {
+                    Ok(()) => self.look_at_sink(),
+                    Err(_) => break gone(&stop, "nobody says any more whether alerts can be stored"),
+                },
+                _ = ask.tick() => self.ask(),
+                Some(answer) = self.asking.join_next() => match answer {
+                    Ok(answer) => self.take_requests(answer),
+                    Err(error) => break Err(format!("a question ended abnormally: {error}")),
                 },
                 Some(ended) = self.running.join_next() => match ended {
                     Ok(ended) => if let Err(fatal) = self.take_end(ended) {
@@ -161,11 +198,12 @@ impl<S: AlertSource> Poller<S> {
     fn adopt(&mut self) {
         let set = Arc::clone(&self.tenants.borrow_and_update());
         let dropped: Vec<_> = self.entries.iter().filter(|(key, entry)| !still_held(&set, **key, entry)).map(|(key, _)| *key).collect();
-        for key in dropped {
-            if let Some(entry) = self.entries.remove(&key) {
+        for feed in dropped {
+            if let Some(entry) = self.entries.remove(&feed) {
                 // Whoever holds the tenant now reads from the database where it stands; so do we if it is us again.
                 entry.cancel.cancel();
-                self.schedule.remove(key);
+                self.schedule.remove(Job { feed, work: Work::Live });
+                self.schedule.remove(Job { feed, work: Work::Again });
             }
         }
         self.allowances.retain(|tenant, _| set.tenants.contains_key(tenant));
@@ -180,8 +218,8 @@ impl<S: AlertSource> Poller<S> {
                         let promising = entry.tenant.credential_version != tenant.credential_version
                             || (entry.tenant.state != TenantState::Active && tenant.state == TenantState::Active);
                         entry.tenant = Arc::clone(tenant);
-                        if promising && !entry.held_back {
-                            self.schedule.hasten(key, now);
+                        if promising && !entry.polling.held_back {
+                            self.schedule.hasten(Job { feed: key, work: Work::Live }, now);
                         }
                     }
                     None => fresh.push((key, Arc::clone(tenant))),
@@ -192,22 +230,47 @@ impl<S: AlertSource> Poller<S> {
     }
 
     fn add(&mut self, fresh: Vec<(FeedKey, Arc<HeldTenant>)>, now: Instant) {
-        let count = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
-        let spread = SPREAD_EACH.saturating_mul(count).min(SPREAD_MOST).min(self.shared.config.interval);
-        for (key, tenant) in fresh {
+        let spread = self.spread(fresh.len());
+        for (feed, tenant) in fresh {
             self.generations += 1;
             let entry = Entry {
                 tenant,
                 generation: self.generations,
-                feed: Some(Feed::default()),
-                backoff: None,
-                held_back: false,
+                common: Arc::default(),
+                polling: Polling { feed: Some(Feed::default()), backoff: None, held_back: false, works: false, doubted: false },
+                rereading: Rereads { memory: Some(Again::default()), backoff: None, begun: false, stale: false, told: BTreeMap::new() },
                 cancel: CancellationToken::new(),
             };
-            if self.entries.insert(key, entry).is_none() {
-                self.schedule.set(key, Lane::Main, now + self.chance.between(Duration::ZERO, spread));
+            if self.entries.insert(feed, entry).is_none() {
+                self.schedule.set(Job { feed, work: Work::Live }, Lane::Main, now + self.chance.between(Duration::ZERO, spread));
             }
         }
+    }
+
+    /// Over how long so many feeds that are due at once are spread.
+    fn spread(&self, count: usize) -> Duration {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        SPREAD_EACH.saturating_mul(count).min(SPREAD_MOST).min(self.shared.config.interval)
+    }
+
+    /// When alerts can be stored again after they could not, the database may have lost what it had, as a standby that
+    /// took over may have. Where each feed stands is read again: what came after that has to be fetched once more.
+    fn look_at_sink(&mut self) {
+        let faulty = self.sink_status.borrow_and_update().fault.is_some();
+        if self.sink_was_faulty && !faulty {
+            for entry in self.entries.values_mut() {
+                entry.common.forget_marks();
+                match &mut entry.polling.feed {
+                    Some(feed) => feed.doubt(),
+                    None => entry.polling.doubted = true,
+                }
+                match &mut entry.rereading.memory {
+                    Some(memory) => *memory = Again::default(),
+                    None => entry.rereading.stale = true,
+                }
+            }
+        }
+        self.sink_was_faulty = faulty;
     }
 
     /// Why nothing is started now, if so.
@@ -223,93 +286,6 @@ impl<S: AlertSource> Poller<S> {
         }
     }
 
-    fn next_wake(&self) -> Option<Instant> {
-        if self.hindrance().is_some() {
-            return None; // A watch or the next beat will wake us.
-        }
-        let first =
-            Lane::ALL.into_iter().filter(|lane| self.shared.lanes.has_room(*lane)).filter_map(|lane| self.schedule.first(lane)).min()?;
-        Some(first.max(self.last_start + GATHER))
-    }
-
-    fn start_due(&mut self) {
-        let now = Instant::now();
-        if now < self.last_start + GATHER || self.hindrance().is_some() {
-            return;
-        }
-        for lane in Lane::ALL {
-            while self.schedule.first(lane).is_some_and(|due| due <= now) {
-                let Some(pass) = self.shared.lanes.try_enter(lane) else { break };
-                let Some((due, key)) = self.schedule.pop(lane, now) else { break };
-                self.last_start = now;
-                let Some(entry) = self.entries.get_mut(&key) else { continue };
-                let Some(feed) = entry.feed.take() else { continue };
-                entry.held_back = false;
-                metrics::lateness(now - due);
-                let allowance = self.allowances.entry(key.tenant).or_insert_with(|| Arc::new(Allowance::new(&self.shared.config)));
-                let poll = Poll {
-                    shared: Arc::clone(&self.shared),
-                    tenant: Arc::clone(&entry.tenant),
-                    source: key.source,
-                    feed,
-                    pass,
-                    allowance: Arc::clone(allowance),
-                    token: None,
-                    began: self.shared.clock.now(),
-                };
-                let (cancel, generation) = (entry.cancel.clone(), entry.generation);
-                self.running.spawn(async move {
-                    let result = cancel.run_until_cancelled(poll.run()).await;
-                    Ended { key, generation, started: now, result }
-                });
-            }
-        }
-    }
-
-    /// Takes the end of a poll and says when the feed is due again.
-    fn take_end(&mut self, ended: Ended<S::Link>) -> Result<(), &'static str> {
-        let Ended { key, generation, started, result } = ended;
-        let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.generation == generation) else { return Ok(()) };
-        let Some((feed, was_slow, end)) = result else { return Ok(()) };
-        entry.feed = Some(feed);
-        let config = &self.shared.config;
-        let regular = started + self.chance.around(config.interval, 0.1);
-        let now = Instant::now();
-        if matches!(end, End::CaughtUp | End::More) {
-            entry.backoff = None;
-        }
-        let mut delay = |retry_after| {
-            let longest = LONGEST_RETRY.max(config.interval);
-            entry.backoff.get_or_insert_with(|| Box::new(Backoff::new(FIRST_RETRY, longest))).next_delay(retry_after)
-        };
-        let mut lane = if was_slow { Lane::Slow } else { Lane::Main };
-        let due = match end {
-            End::CaughtUp => regular.max(now),
-            End::More => now,
-            End::Crowded => {
-                lane = Lane::Slow;
-                now
-            }
-            End::NotBefore(wait) => {
-                entry.held_back = true;
-                now + wait
-            }
-            // Looked at again at every interval at least: asking is cheap, the token source remembers.
-            End::NoToken(wait) => now + wait.max(FIRST_RETRY).min(config.interval),
-            End::Failed { retry_after, .. } => {
-                entry.held_back = retry_after.is_some();
-                now + delay(retry_after)
-            }
-            End::StoreAway => now + delay(None),
-            End::Unsupported => now + UNSUPPORTED,
-            // The next word about tenants takes it away, or it begins anew from what is committed.
-            End::Void => now + FIRST_RETRY.max(config.interval / 10),
-            End::SinkGone => return Err("nobody takes alerts any more"),
-        };
-        self.schedule.set(key, lane, due);
-        Ok(())
-    }
-
     fn beat(&self) {
         let now = self.shared.clock.now();
         let status = match self.hindrance() {
@@ -323,6 +299,7 @@ impl<S: AlertSource> Poller<S> {
         for entry in self.entries.values() {
             entry.cancel.cancel();
         }
+        self.asking.abort_all();
         let drained = timeout(STOP_WITHIN, async { while self.running.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             self.running.abort_all();

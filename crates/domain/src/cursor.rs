@@ -44,6 +44,9 @@ pub struct FeedState {
     pub order: Order,
     /// Not to be asked before this, because it said so.
     pub throttled_until: Option<Ticks>,
+    /// Everything visible at this instant of the source's clock was stored; `None` before that was ever so. A quiet
+    /// feed has an old watermark and was read a moment ago all the same.
+    pub caught_up: Option<Ticks>,
 }
 
 /// A step of the cursor, written in the same transaction as the records that justify it.

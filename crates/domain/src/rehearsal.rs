@@ -88,11 +88,17 @@ mod off {
     pub const fn bug(_name: &'static str) -> bool {
         false
     }
+
+    /// A number in `0.0..1.0` that repeats itself, in a seeded rehearsal. Without rehearsals there is none.
+    #[inline]
+    pub const fn unit() -> Option<f64> {
+        None
+    }
 }
 #[cfg(not(feature = "rehearsal"))]
-pub use off::{bug, point};
+pub use off::{bug, point, unit};
 
 #[cfg(feature = "rehearsal")]
 mod on;
 #[cfg(feature = "rehearsal")]
-pub use on::{Action, Rehearsal, bug, passed, point};
+pub use on::{Action, Rehearsal, bug, passed, point, unit};

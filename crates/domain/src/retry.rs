@@ -1,13 +1,20 @@
 //! How long to wait before trying again: the one module that uses `backoff`.
 //!
 //! `backoff` is unmaintained (RUSTSEC-2025-0012), so it does arithmetic here and nothing else: the
-//! loop, the sleep and the cancelling are ours and tokio's. Two of its habits are corrected: it gives
-//! up after 15 minutes unless told otherwise, and it adds jitter after applying its upper bound.
+//! loop, the sleep and the cancelling are ours and tokio's. Three of its habits are corrected: it gives
+//! up after 15 minutes unless told otherwise, it adds jitter after applying its upper bound, and its jitter
+//! cannot be repeated. Ours can, in a seeded rehearsal.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
+
+use crate::chance::{Chance, SystemChance};
+use crate::rehearsal;
+
+/// Each delay is drawn from this much around the growing one.
+const JITTER: f64 = 0.5;
 
 /// A growing delay that never passes its upper bound and never gives up.
 #[derive(Debug)]
@@ -23,7 +30,7 @@ impl Backoff {
         let policy = ExponentialBackoff {
             current_interval: first,
             initial_interval: first,
-            randomization_factor: 0.5,
+            randomization_factor: 0.0,
             multiplier: 2.0,
             max_interval: cap,
             max_elapsed_time: None,
@@ -35,7 +42,11 @@ impl Backoff {
     /// The next delay: the growing one, clamped, or what the other side asked for if that is longer.
     pub fn next_delay(&mut self, retry_after: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let own = self.policy.next_backoff().unwrap_or(self.cap).min(self.cap);
+        let grown = self.policy.next_backoff().unwrap_or(self.cap);
+        // Whole milliseconds, since even without jitter it draws the last nanosecond by chance.
+        let grown = Duration::from_millis(u64::try_from((grown.as_micros() + 500) / 1000).unwrap_or(u64::MAX));
+        let unit = rehearsal::unit().unwrap_or_else(|| SystemChance.unit());
+        let own = grown.mul_f64(1.0 - JITTER + 2.0 * JITTER * unit).min(self.cap);
         own.max(retry_after.unwrap_or(Duration::ZERO))
     }
 

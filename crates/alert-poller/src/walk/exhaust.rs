@@ -7,9 +7,12 @@
 //! Both are blind to shifting: when a record that we have seen is updated, it leaves the span, all that
 //! follow move up by one, and the next page begins one too far. Therefore a span is read in passes, until a
 //! pass has seen again everything that the pass before it saw, unchanged. Then nothing had left in
-//! between, so nothing had shifted, so the earlier pass was whole.
+//! between, so nothing had shifted, so the earlier pass was whole. (In a span of creation time a record that is
+//! updated stays, but a source may answer in order of updates, and move it to where we have been already. Nothing
+//! else is hidden by that, and the record itself has a new update stamp: polling finds it.)
 
-use domain::{Ticks, cursor};
+use domain::rehearsal::bug;
+use domain::{GapKind, Ticks, cursor};
 use microsoft::WindowQuery;
 
 use super::judge::{Row, Seen, seen};
@@ -22,6 +25,10 @@ const MAX_PASSES: u32 = 8;
 const MAX_IDLE: u32 = 3;
 /// Pages in one pass after which they are not either: no such run of equal stamps is honest.
 const MAX_PAGES: u32 = 2_000;
+/// Records next to each other that cannot be had, after which the rest is not asked for one by one.
+const MAX_LEFT_OUT: u32 = 16;
+
+const BEYOND_REACH: &str = "more records share one stamp than the source lets us reach";
 
 /// Where the next page is.
 #[derive(Clone, Debug)]
@@ -45,7 +52,10 @@ pub(crate) struct Exhaust<L> {
     dead_end: bool,
     /// The links being followed began at a page that was got by `$skip`.
     by_skip: bool,
-    oversized: bool,
+    /// Why records were left out, if any were.
+    left_out: Option<(GapKind, &'static str)>,
+    /// How many in a row.
+    left_out_here: u32,
     newest: Option<Ticks>,
     first: Vec<Row>,
 }
@@ -64,7 +74,7 @@ pub(crate) struct Bounds {
 }
 
 /// How it goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Ask again.
     Continue,
@@ -75,7 +85,7 @@ pub(crate) enum Outcome {
     /// The span holds more than an answer does, and can be cut.
     More,
     /// The rest of the narrowest span is out of reach, for this reason.
-    Gap(&'static str),
+    Gap(GapKind, &'static str),
 }
 
 impl<L: Clone> Exhaust<L> {
@@ -92,7 +102,8 @@ impl<L: Clone> Exhaust<L> {
             idle: 0,
             dead_end: false,
             by_skip: false,
-            oversized: false,
+            left_out: None,
+            left_out_here: 0,
             newest: None,
             first: Vec::new(),
         }
@@ -119,10 +130,10 @@ impl<L: Clone> Exhaust<L> {
         exhaust
     }
 
-    /// What to ask for.
-    pub(crate) fn query(&self, top: u32, ordered: bool) -> Query<L> {
+    /// What to ask for. `window` is the span from its start, perhaps only a part of what lies in it.
+    pub(crate) fn query(&self, window: WindowQuery) -> Query<L> {
         match &self.at {
-            At::Skip(skip) => Query::Window(WindowQuery { from: self.span.from, before: self.span.before, top, skip: *skip, ordered }),
+            At::Skip(skip) => Query::Window(WindowQuery { skip: *skip, ..window }),
             At::Link(link) => Query::Next(link.clone()),
         }
     }
@@ -137,9 +148,19 @@ impl<L: Clone> Exhaust<L> {
         self.newest
     }
 
-    /// How many different records were seen in the last pass.
-    pub(crate) fn count(&self) -> usize {
-        self.pass.len()
+    /// What was seen in the last pass.
+    pub(crate) fn pass(&self) -> &Seen {
+        &self.pass
+    }
+
+    /// Whether a record has been left out already.
+    pub(crate) fn has_left_out(&self) -> bool {
+        self.left_out.is_some()
+    }
+
+    /// Whether a place in the span is asked for, rather than a link.
+    pub(crate) fn is_by_place(&self) -> bool {
+        matches!(self.at, At::Skip(_))
     }
 
     /// The answer it began with, if any.
@@ -150,6 +171,7 @@ impl<L: Clone> Exhaust<L> {
     /// Takes an answer.
     pub(crate) fn answer(&mut self, rows: &[Row], link: Option<L>, bounds: Bounds) -> Outcome {
         self.pages += 1;
+        self.left_out_here = 0;
         let fresh = self.note(rows, bounds.ceiling);
         if self.previous.as_ref().is_some_and(|previous| previous.is_subset(&self.pass)) {
             return self.complete();
@@ -173,24 +195,30 @@ impl<L: Clone> Exhaust<L> {
         by_link
     }
 
-    /// The record at this place is too large even alone.
-    pub(crate) fn leave_out_one(&mut self, max_skip: u32) -> Outcome {
+    /// The record at this place cannot be had even alone.
+    pub(crate) fn leave_out_one(&mut self, kind: GapKind, max_skip: u32) -> Outcome {
         if !self.span.is_tick() {
             return Outcome::More;
         }
-        self.oversized = true;
-        match self.at {
-            At::Skip(skip) if skip < max_skip => {
-                self.at = At::Skip(skip + 1);
-                self.pages += 1;
-                Outcome::Continue
-            }
-            At::Link(_) => {
-                self.drop_link();
-                Outcome::Continue
-            }
-            At::Skip(_) => self.complete(),
+        let At::Skip(skip) = self.at else {
+            self.drop_link();
+            return Outcome::Continue;
+        };
+        let reason = match kind {
+            GapKind::TooLarge => "a record there is larger than we can take in",
+            _ => "the source fails whenever it is asked for a record there",
+        };
+        self.left_out = self.left_out.max(Some((kind, reason)));
+        self.left_out_here += 1;
+        if self.left_out_here >= MAX_LEFT_OUT {
+            return Outcome::Gap(kind, "one record after the other there cannot be had");
         }
+        if skip >= max_skip {
+            return Outcome::Gap(GapKind::Ties, BEYOND_REACH);
+        }
+        self.at = At::Skip(skip + 1);
+        self.pages += 1;
+        Outcome::Continue
     }
 
     /// The source refuses this page. `None` when that has nothing to do with how it was asked for.
@@ -202,7 +230,7 @@ impl<L: Clone> Exhaust<L> {
             }
             At::Skip(0) => None,
             At::Skip(_) if self.span.is_tick() => {
-                Some(Outcome::Gap("the source refuses to show more of the alerts that share one last-update stamp"))
+                Some(Outcome::Gap(GapKind::Ties, "the source refuses to show more of the records that share one stamp"))
             }
             At::Skip(_) => Some(Outcome::More),
         }
@@ -255,7 +283,7 @@ impl<L: Clone> Exhaust<L> {
         if skip > 0 && !fresh {
             // The source pays no heed to $skip. Unless the page is full, nothing speaks for there being more.
             return if full {
-                Outcome::Gap("more alerts share one last-update stamp than the source shows at once")
+                Outcome::Gap(GapKind::Ties, "more records share one stamp than the source shows at once")
             } else {
                 self.complete()
             };
@@ -263,20 +291,19 @@ impl<L: Clone> Exhaust<L> {
         let reach = skip.saturating_add(len);
         self.at = At::Skip(if reach <= bounds.max_skip || skip >= bounds.max_skip { reach } else { bounds.max_skip });
         if skip >= bounds.max_skip {
-            // Here a later version will split by severity, status and product before giving up.
-            return Outcome::Gap("more alerts share one last-update stamp than the source lets us reach");
+            return Outcome::Gap(GapKind::Ties, BEYOND_REACH);
         }
         Outcome::Continue
     }
 
     fn pass_ends(&mut self) -> Outcome {
-        if self.pages <= 1 {
+        if self.pages <= 1 || bug("skip-on-descending-order") {
             return self.complete(); // One answer is one moment: nothing can have shifted within it.
         }
         self.passes += 1;
         if self.passes >= MAX_PASSES {
             return if self.span.is_tick() {
-                Outcome::Gap("alerts that share one last-update stamp kept moving while they were read")
+                Outcome::Gap(GapKind::Ties, "records that share one stamp kept moving while they were read")
             } else {
                 Outcome::More
             };
@@ -296,7 +323,7 @@ impl<L: Clone> Exhaust<L> {
     }
 
     fn complete(&self) -> Outcome {
-        if self.oversized { Outcome::Gap("a record there is larger than we can take in") } else { Outcome::Complete }
+        self.left_out.map_or(Outcome::Complete, |(kind, reason)| Outcome::Gap(kind, reason))
     }
 }
 
@@ -368,7 +395,7 @@ mod tests {
             let end = if page == Outcome::Continue { exhaust.answer(&[], None, bounds) } else { page };
             (end != Outcome::Continue).then_some(end)
         });
-        assert!(matches!(outcome, Some(Outcome::Gap(_))), "{outcome:?}");
+        assert!(matches!(outcome, Some(Outcome::Gap(GapKind::Ties, _))), "{outcome:?}");
     }
 
     #[test]

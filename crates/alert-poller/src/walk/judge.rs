@@ -7,35 +7,47 @@
 //! * it is shorter than an answer that this feed has already got in one piece, and leads nowhere; a
 //!   clamp that let the longer one through cannot have cut this one.
 //!
-//! Such a proof grows old, since a source may begin to cut shorter: after [`Learnt::forget_if_old`] an answer
+//! Such a proof grows old, since a source may begin to cut shorter: after [`super::Learnt::forget_if_old`] an answer
 //! has to be looked at again.
 //!
 //! Anything else is looked at again ([`super::exhaust`]) or read in smaller pieces.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
-use domain::{ContentHash, Record, Ticks, cursor};
+use domain::rehearsal::bug;
+use domain::{Axis, ContentHash, Record, Ticks, cursor};
 
 /// What the walk needs to know of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// Which record: over the id for an alert, over the body for what is none.
+    /// Which record: over the id for an alert or an incident, over the body for what is neither.
     pub(crate) key: ContentHash,
-    /// Its last-update stamp, if readable.
+    /// Its stamp on the axis of the walk, if readable.
     pub(crate) stamp: Option<Ticks>,
 }
 
 /// A set of records as they stood: a record that was updated meanwhile is another member.
 pub(crate) type Seen = HashSet<(ContentHash, Option<Ticks>)>;
 
+/// The stamp of a record on an axis; `None` when it is absent or cannot be read.
+pub(crate) fn stamp_on(record: &Record, axis: Axis) -> Option<Ticks> {
+    match (record, axis) {
+        (Record::Alert(alert), Axis::Update) => alert.last_update,
+        (Record::Alert(alert), Axis::Creation) => alert.created,
+        (Record::Incident(incident), Axis::Update) => incident.last_update,
+        (Record::Incident(incident), Axis::Creation) => incident.created,
+        (Record::Poison(_), _) => None,
+    }
+}
+
 /// Reduces records to rows.
-pub(crate) fn rows(records: &[Record]) -> Vec<Row> {
-    let row = |record: &Record| match record {
-        Record::Alert(alert) => Row { key: ContentHash::of(alert.id.as_str().as_bytes()), stamp: alert.last_update },
-        Record::Poison(poison) => Row { key: poison.hash, stamp: None },
+pub(crate) fn rows(records: &[Record], axis: Axis) -> Vec<Row> {
+    let key = |record: &Record| match record {
+        Record::Alert(alert) => ContentHash::of(alert.id.as_str().as_bytes()),
+        Record::Incident(incident) => ContentHash::of(incident.id.as_str().as_bytes()),
+        Record::Poison(poison) => poison.hash,
     };
-    records.iter().map(row).collect()
+    records.iter().map(|record| Row { key: key(record), stamp: stamp_on(record, axis) }).collect()
 }
 
 /// The rows as a set.
@@ -58,88 +70,6 @@ pub(crate) fn is_ascending(rows: &[Row]) -> bool {
     cursor::is_ascending(rows.iter().map(|row| row.stamp))
 }
 
-/// What a feed has shown of its source, kept while the process runs. Forgetting it costs calls, never
-/// alerts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Learnt {
-    /// Records on the longest answer so far: no clamp was lower than this when it came.
-    pub(crate) longest: usize,
-    /// When an answer of that length came last, by our clock.
-    longest_at: Option<Ticks>,
-    /// How often, within a page, a stamp was greater than the one before it; pages that fall do not
-    /// get this far.
-    rises: usize,
-    /// The length at which an answer was cut in silence: the next of that length needs no second look.
-    cut_at: Option<usize>,
-    /// Links lead in circles: they are no longer believed to mean that there is more.
-    pub(crate) links_useless: bool,
-    /// The longest answer after the source was last asked for a longer one.
-    pub(crate) measured: Option<usize>,
-    /// Gaps told already, so that an alarm rings once.
-    gaps: Vec<Ticks>,
-}
-
-impl Learnt {
-    /// Rising pairs after which ascending order is believed. A source in random order would pass by
-    /// chance once in many thousand walks (2^16 with the shortest pages, far less with others); one that
-    /// answers newest first never does.
-    const BELIEF: usize = 16;
-
-    /// Notes how long an answer was.
-    pub(crate) fn note_length(&mut self, len: usize, now: Ticks) {
-        if len >= self.longest {
-            self.longest = len;
-            self.longest_at = Some(now);
-        }
-    }
-
-    /// Forgets the longest answer when none like it has come for this long: a source that let long answers
-    /// through then need not do so now, and believing it would lose what it cuts off in silence.
-    pub(crate) fn forget_if_old(&mut self, now: Ticks, lasts: Duration) {
-        if self.longest_at.is_some_and(|at| now.since(at) > lasts) {
-            self.longest = 0;
-            self.longest_at = None;
-            self.measured = None;
-        }
-    }
-
-    /// Counts evidence of order on an ascending page.
-    pub(crate) fn note_rises(&mut self, rows: &[Row]) {
-        let stamps: Vec<_> = stamps(rows).collect();
-        self.rises = self.rises.saturating_add(stamps.windows(2).filter(|pair| pair[0] < pair[1]).count());
-    }
-
-    /// Whether enough has been seen to move a cursor on the strength of the order alone.
-    pub(crate) fn order_is_believed(&self) -> bool {
-        self.rises >= Self::BELIEF
-    }
-
-    /// An answer of this length turned out to have been cut.
-    pub(crate) fn note_cut(&mut self, len: usize) {
-        if len > 0 {
-            self.cut_at = Some(len);
-        }
-    }
-
-    /// Whether an answer of this length has been cut before.
-    pub(crate) fn was_cut_at(&self, len: usize) -> bool {
-        self.cut_at == Some(len)
-    }
-
-    /// Whether this gap is news.
-    pub(crate) fn is_new_gap(&mut self, at: Ticks) -> bool {
-        const KEPT: usize = 64;
-        if self.gaps.contains(&at) {
-            return false;
-        }
-        if self.gaps.len() >= KEPT {
-            self.gaps.remove(0);
-        }
-        self.gaps.push(at);
-        true
-    }
-}
-
 /// What an answer to a window is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
@@ -158,6 +88,9 @@ pub(crate) enum Judgement {
 pub(crate) fn judge(len: usize, has_link: bool, top: u32, longest: usize, max_skip: u32) -> Judgement {
     let top = usize::try_from(top).unwrap_or(usize::MAX);
     let max_skip = usize::try_from(max_skip).unwrap_or(usize::MAX);
+    if bug("clamp-not-noticed") && len < top && !has_link {
+        return Judgement::Complete;
+    }
     match (len, has_link) {
         (0, false) => Judgement::Complete,
         _ if len >= top => Judgement::More,
@@ -192,31 +125,5 @@ mod tests {
         ] {
             assert_eq!(judge(len, link, 1000, longest, 500), expected, "{why}");
         }
-    }
-
-    #[test]
-    fn order_is_believed_after_many_rises_and_never_for_equal_stamps() {
-        let page = |stamps: &[i64]| -> Vec<Row> {
-            stamps.iter().map(|stamp| Row { key: ContentHash([0; 32]), stamp: Some(Ticks(*stamp)) }).collect()
-        };
-        let mut learnt = Learnt::default();
-        for _ in 0..100 {
-            learnt.note_rises(&page(&[5, 5, 5, 5]));
-            learnt.note_rises(&page(&[7]));
-        }
-        assert!(!learnt.order_is_believed());
-        for _ in 0..16 {
-            assert!(!learnt.order_is_believed());
-            learnt.note_rises(&page(&[5, 5, 9]));
-        }
-        assert!(learnt.order_is_believed());
-    }
-
-    #[test]
-    fn a_gap_is_told_once() {
-        let mut learnt = Learnt::default();
-        assert!(learnt.is_new_gap(Ticks(1)));
-        assert!(!learnt.is_new_gap(Ticks(1)));
-        assert!((0..1000).all(|at| learnt.is_new_gap(Ticks(2 + at))));
     }
 }

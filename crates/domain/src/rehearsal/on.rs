@@ -6,6 +6,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{BUGS, POINTS, Rehearsed};
+use crate::chance::{Chance, SeededChance};
 
 /// What happens at a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +22,14 @@ pub enum Action {
 }
 
 /// What is switched on.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Rehearsal {
     /// By point: what happens, and at which passing (`None`: at every one).
     points: BTreeMap<&'static str, (Action, Option<u64>)>,
     bugs: Vec<&'static str>,
     passed: BTreeMap<&'static str, u64>,
     simulated: bool,
+    chance: Option<SeededChance>,
 }
 
 thread_local! {
@@ -89,6 +91,13 @@ impl Rehearsal {
         self
     }
 
+    /// Lets what is drawn without a [`Chance`] at hand repeat itself ([`unit`]).
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.chance = Some(SeededChance::new(seed));
+        self
+    }
+
     /// Switches it on for this thread, in place of whatever was on.
     pub fn begin(mut self) {
         self.simulated = true;
@@ -132,7 +141,11 @@ fn ask<T>(question: impl FnOnce(&mut Rehearsal) -> T) -> Option<T> {
 /// # Panics
 /// When the rehearsal says so, or there is no such point.
 pub async fn point(name: &'static str) -> Result<(), Rehearsed> {
-    match ask(|rehearsal| rehearsal.pass(name)).flatten() {
+    let told = ask(|rehearsal| rehearsal.pass(name)).flatten();
+    if let Some((action, false)) = &told {
+        tell(name, action);
+    }
+    match told {
         None => Ok(()),
         Some((Action::Error, _)) => Err(Rehearsed(name)),
         Some((Action::Panic, _)) => panic!("rehearsal: a panic at {name}"),
@@ -143,6 +156,13 @@ pub async fn point(name: &'static str) -> Result<(), Rehearsed> {
             Ok(())
         }
     }
+}
+
+/// What was made to happen stands in the output of the process, also when that is its last word: a run can prove
+/// that the point was reached.
+#[expect(clippy::print_stderr, reason = "a process that ends on the spot has no other way to say so")]
+fn tell(name: &str, action: &Action) {
+    eprintln!("rehearsal: {action:?} at {name}");
 }
 
 /// Whether a known bug is planted.
@@ -156,6 +176,11 @@ pub fn bug(name: &'static str) -> bool {
 /// How often each point has been passed, in this thread's rehearsal or else the process's.
 pub fn passed() -> BTreeMap<&'static str, u64> {
     ask(|rehearsal| rehearsal.passed.clone()).unwrap_or_default()
+}
+
+/// A number in `0.0..1.0` that repeats itself, in a seeded rehearsal.
+pub fn unit() -> Option<f64> {
+    ask(|rehearsal| rehearsal.chance.as_ref().map(Chance::unit)).flatten()
 }
 
 #[cfg(test)]
@@ -174,6 +199,20 @@ mod tests {
         assert!(bug("no-overlap") && !bug("fence-removed"));
         assert_eq!(Rehearsal::end(), BTreeMap::from([("commit.before", 3), ("commit.after", 1)]));
         assert!(point("commit.before").await.is_ok() && !bug("no-overlap"));
+    }
+
+    #[test]
+    fn a_seeded_rehearsal_repeats_the_jitter_of_a_backoff() {
+        let delays = |seed| {
+            Rehearsal::default().seeded(seed).begin();
+            let mut backoff = crate::retry::Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+            let delays: Vec<_> = (0..20).map(|_| backoff.next_delay(None)).collect();
+            Rehearsal::end();
+            delays
+        };
+        assert_eq!(delays(1), delays(1));
+        assert_ne!(delays(1), delays(2));
+        assert_eq!(unit(), None);
     }
 
     #[test]

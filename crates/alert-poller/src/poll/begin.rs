@@ -1,0 +1,95 @@
+//! Where a poll begins: from what is committed, and at first contact from what is written down before anything is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{CursorMove, FeedState, Gap, GapKind, Ticks};
+
+use super::Poll;
+use crate::call::LONGEST_BLOCK;
+use crate::deliver::{Tail, deliver};
+use crate::end::End;
+use crate::source::{AlertSource, Manner};
+use crate::walk::{Rules, Walk};
+
+/// At first contact polling begins so far back rather than now, so that a clock which is wrong by hours blinds nobody.
+pub(crate) const FIRST_DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl<S: AlertSource> Poll<S> {
+    /// The walk that is to go on, or a new one from what is committed.
+    pub(super) async fn walk(&mut self, manner: Manner) -> Result<Box<Walk<S::Link>>, End> {
+        let state = self.state().await?;
+        if let Some(walk) = self.feed.walk.take() {
+            return Ok(walk);
+        }
+        self.feed.walk_began = None;
+        let shared = Arc::clone(&self.caller.shared);
+        let now = shared.clock.now();
+        if let Some(until) = state.throttled_until.filter(|until| *until > now) {
+            // The memory of a throttling before this process; in it, the allowance knows.
+            if let Some(state) = &mut self.feed.state {
+                state.throttled_until = None;
+            }
+            return Err(End::NotBefore(until.since(now).min(LONGEST_BLOCK)));
+        }
+        self.record_expired(&state, now).await?;
+        let config = &shared.config;
+        let rules = Rules { manner, page_size: config.page_size, overlap: config.overlap, first_sync: config.first_sync };
+        let walk = Walk::new(&state, rules, now, &self.common.learnt());
+        Ok(Box::new(walk))
+    }
+
+    /// What is committed of this feed; at first contact, what is committed now.
+    async fn state(&mut self) -> Result<FeedState, End> {
+        if let Some(state) = &self.feed.state {
+            return Ok(state.clone());
+        }
+        let mut state = match self.caller.shared.cursors.feed_state(self.caller.tenant.id, self.caller.source).await {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(tenant.id = %self.caller.tenant.id, source = %self.caller.source, %error, "cannot ask how far this feed has been read");
+                return Err(End::StoreAway);
+            }
+        };
+        if state.watermark.is_none() {
+            state.watermark = Some(self.first_contact().await?);
+        }
+        self.common.note_watermark(state.watermark);
+        Ok(self.feed.state.insert(state).clone())
+    }
+
+    /// Writes down from where this feed is polled and what is left for a backfill, before anything is asked: a crash must
+    /// not leave a watermark without the history that it hides.
+    async fn first_contact(&mut self) -> Result<Ticks, End> {
+        let config = &self.caller.shared.config;
+        let now = self.caller.shared.clock.now();
+        let live_from = now.minus(FIRST_DAY.min(config.first_sync));
+        let history_from = now.minus(config.first_sync);
+        let cursor = Some(CursorMove::Begin { live_from, history_from });
+        deliver(&self.address(), Vec::new(), Tail { cursor, gaps: Vec::new() }).await?;
+        self.common.note_history_from(history_from);
+        tracing::debug!(tenant.id = %self.caller.tenant.id, source = %self.caller.source, from = %live_from, "polling begins");
+        Ok(live_from)
+    }
+
+    /// Nobody has read for longer than the source keeps alerts: what lay in between is gone, and somebody has to know.
+    async fn record_expired(&mut self, state: &FeedState, now: Ticks) -> Result<(), End> {
+        let keeps = self.caller.shared.config.source_keeps;
+        let gone_before = now.minus(keeps);
+        // A quiet feed has an old watermark, and has been read all the same.
+        let Some(from) = state.watermark.max(state.caught_up).filter(|read| *read < gone_before) else { return Ok(()) };
+        if self.feed.expired == Some(from) {
+            return Ok(());
+        }
+        const DAY: u64 = 24 * 3600;
+        let reason = format!(
+            "nobody could read this feed for {} days, and Microsoft keeps alerts for about {}",
+            now.since(from).as_secs() / DAY,
+            keeps.as_secs() / DAY
+        );
+        let gap = Gap { from, to: Ticks(gone_before.0.saturating_sub(1)), kind: GapKind::Expired, reason };
+        self.deliver(Vec::new(), None, vec![gap]).await?;
+        self.feed.expired = Some(from);
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! The windows of one walk through a source that promises no order: frozen, and cut until they come back whole.
+//!
+//! Polling reads them upwards, so that the cursor may move after each; the last one has no upper end, so that an
+//! alert stamped in the year 9999 is seen as well. A re-read goes downwards, so that what is newest comes first,
+//! and what it has read is always one piece. A window that comes back full, or not at all, is cut and its parts
+//! are read instead, in the same direction.
+
+use domain::Ticks;
+
+use super::learnt::Unread;
+use super::spans::Span;
+
+const TICKS_PER_SECOND: i64 = 10_000_000;
+const DAY: i64 = 86_400 * TICKS_PER_SECOND;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    /// To the horizon (about now) and beyond.
+    Up,
+    /// To the start of the stretch.
+    Down,
+}
+
+/// The windows still to be read, and the frontier from which new ones are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    direction: Direction,
+    /// The next to be read is the last. Each begins where the one after it ends, or the other way round.
+    pending: Vec<Span>,
+    frontier: Option<Ticks>,
+    limit: Ticks,
+    /// Width of the next window, in ticks.
+    step: i64,
+    /// Records in windows since the last one was made, and whether any was so full that it had to be cut.
+    yielded: usize,
+    was_full: bool,
+    /// The other half of what did not come back, while the first is being read; and how often it may still be halved
+    /// without being asked for.
+    suspect: Option<(Span, u32)>,
+    /// Instants that get a window of their own or, when they are to be left alone, none.
+    unread: Vec<Unread>,
+}
+
+impl Plan {
+    /// Reads from `start` upwards to beyond `horizon`, with windows of a day to begin with: a month of
+    /// a quiet tenant is a handful of calls, and the cursor moves while a large one is read.
+    pub(crate) fn up(start: Ticks, horizon: Ticks, unread: Vec<Unread>) -> Self {
+        Self::new(Direction::Up, start, horizon, unread)
+    }
+
+    /// Reads `[from, left)` downwards. Looks at everything, also at what could not be read before.
+    pub(crate) fn down(from: Ticks, left: Ticks, unread: Vec<Unread>) -> Self {
+        let unread = unread.into_iter().map(|unread| Unread { again: true, ..unread }).collect();
+        Self::new(Direction::Down, left, from, unread)
+    }
+
+    fn new(direction: Direction, frontier: Ticks, limit: Ticks, unread: Vec<Unread>) -> Self {
+        let frontier = (direction == Direction::Up || frontier > limit).then_some(frontier);
+        let mut plan = Self { direction, pending: Vec::new(), frontier, limit, step: DAY, yielded: 0, was_full: false, suspect: None, unread };
+        plan.refill();
+        plan
+    }
+
+    /// The window to read now, or `None` when all have been read.
+    pub(crate) fn current(&self) -> Option<Span> {
+        self.pending.last().copied()
+    }
+
+    /// The current window has been read whole and held so many records; a quarter of `top` or less makes the next
+    /// window wider. So does a half, when that many could not be told from a cut answer: one longer answer spares all
+    /// the others that doubt.
+    pub(crate) fn read(&mut self, records: usize, top: u32, doubted: bool) {
+        self.pending.pop();
+        self.yielded = self.yielded.saturating_add(records);
+        if self.pending.is_empty() {
+            let few = if doubted { top / 2 } else { top / 4 };
+            if self.was_full {
+                self.step = (self.step / 2).max(TICKS_PER_SECOND);
+            } else if self.yielded < usize::try_from(few).unwrap_or(0).max(1) {
+                self.step = self.step.saturating_mul(2);
+            }
+            self.refill();
+        } else if let (Some((suspect, unasked)), 0, Some(current)) = (self.suspect, records, self.current())
+            && suspect == current
+            && unasked > 0
+            && !current.is_tick()
+        {
+            // Nothing lies in the first half of what did not come back: the other half would not come either.
+            self.halve_unasked(unasked - 1);
+        }
+    }
+
+    /// The current window came back full: its parts are read instead.
+    pub(crate) fn cut(&mut self, hull: Option<(Ticks, Ticks)>) {
+        self.was_full = true;
+        self.suspect = None;
+        self.cut_with(|span| span.cut(hull));
+    }
+
+    /// The current window does not come back at all: what lies in one half may be at fault. That says nothing
+    /// about how much there is.
+    pub(crate) fn halve(&mut self) {
+        // Now and then it has to be asked for, since it may have been the source and not the window.
+        const UNASKED: u32 = 3;
+        self.halve_unasked(UNASKED);
+    }
+
+    fn halve_unasked(&mut self, unasked: u32) {
+        let horizon = self.limit;
+        self.cut_with(|span| {
+            // Nobody looks for it among the next eight thousand years.
+            let open_end = Span { from: horizon, before: None };
+            match span.before {
+                None if span.from < horizon => vec![Span { before: Some(horizon), ..span }, open_end],
+                _ => span.cut(None),
+            }
+        });
+        let other = self.pending.len().checked_sub(2).and_then(|index| self.pending.get(index));
+        self.suspect = other.map(|other| (*other, unasked));
+    }
+
+    fn cut_with(&mut self, cut: impl FnOnce(Span) -> Vec<Span>) {
+        if let Some(span) = self.pending.pop() {
+            let parts = cut(span);
+            self.push(parts);
+        }
+    }
+
+    /// What was at fault has been found: the halves that were made in search of it become one window again.
+    pub(crate) fn mend(&mut self) {
+        self.suspect = None;
+        let mut whole: Vec<Span> = Vec::new();
+        let mut parts = std::mem::take(&mut self.pending);
+        parts.sort_by_key(|span| span.from);
+        for part in parts {
+            match whole.last_mut() {
+                Some(last) if last.before == Some(part.from) && !self.is_apart(*last) && !self.is_apart(part) => last.before = part.before,
+                _ => whole.push(part),
+            }
+        }
+        self.push(whole);
+    }
+
+    /// Takes parts in ascending order.
+    fn push(&mut self, mut parts: Vec<Span>) {
+        if self.direction == Direction::Up {
+            parts.reverse();
+        }
+        self.pending.extend(parts);
+    }
+
+    fn is_apart(&self, span: Span) -> bool {
+        span.is_tick() && self.unread.iter().any(|unread| unread.at == span.from)
+    }
+
+    fn refill(&mut self) {
+        self.yielded = 0;
+        self.was_full = false;
+        while self.pending.is_empty()
+            && let Some(frontier) = self.frontier
+        {
+            let next = self.next(frontier);
+            let parts = self.around(next);
+            self.push(parts);
+        }
+    }
+
+    /// The next window, beyond the frontier.
+    fn next(&mut self, frontier: Ticks) -> Span {
+        match self.direction {
+            Direction::Up => {
+                let edge = Ticks(frontier.0.saturating_add(self.step));
+                self.frontier = (edge < self.limit).then_some(edge);
+                Span { from: frontier, before: self.frontier }
+            }
+            Direction::Down => {
+                let edge = Ticks(frontier.0.saturating_sub(self.step)).max(self.limit);
+                self.frontier = (edge > self.limit).then_some(edge);
+                Span { from: edge, before: Some(frontier) }
+            }
+        }
+    }
+
+    /// The window in pieces, ascending, so that what could not be read is apart, or left out.
+    fn around(&self, span: Span) -> Vec<Span> {
+        let mut pieces = Vec::new();
+        let mut rest = span;
+        for unread in self.unread.iter().filter(|unread| span.holds(unread.at)) {
+            pieces.push(Span { from: rest.from, before: Some(unread.at) });
+            if unread.again {
+                pieces.push(Span::tick(unread.at));
+            }
+            rest.from = unread.at.next();
+        }
+        pieces.push(rest);
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MONTH: Duration = Duration::from_secs(30 * 86_400);
+    const START: Ticks = Ticks(17_000_000_000_000_000);
+
+    fn seconds(span: Span) -> i64 {
+        span.width() / TICKS_PER_SECOND
+    }
+
+    fn quiet(mut plan: Plan) -> Vec<Span> {
+        let mut windows = Vec::new();
+        while let Some(span) = plan.current() {
+            windows.push(span);
+            plan.read(0, 1000, false);
+        }
+        windows
+    }
+
+    #[test]
+    fn a_month_of_a_quiet_tenant_is_a_handful_of_windows_and_the_last_is_open() {
+        let windows = quiet(Plan::up(START, START.plus(MONTH), Vec::new()));
+        assert!(windows.len() <= 6, "{windows:?}");
+        assert_eq!(windows.last().and_then(|span| span.before), None);
+        assert_eq!(windows.iter().filter(|span| span.before.is_none()).count(), 1);
+    }
+
+    #[test]
+    fn downwards_it_is_a_handful_too_and_none_is_open() {
+        let windows = quiet(Plan::down(START, START.plus(MONTH), Vec::new()));
+        assert!(windows.len() <= 6, "{windows:?}");
+        assert_eq!(windows.first().and_then(|span| span.before), Some(START.plus(MONTH)));
+        assert_eq!(windows.last().map(|span| span.from), Some(START));
+        assert!(quiet(Plan::down(START, START, Vec::new())).is_empty(), "nothing is left");
+    }
+
+    #[test]
+    fn a_busy_tenant_gets_narrower_windows() {
+        for mut plan in [Plan::up(START, START.plus(MONTH), Vec::new()), Plan::down(START, START.plus(MONTH), Vec::new())] {
+            let first = plan.current().expect("there is a first window");
+            plan.cut(None);
+            plan.read(900, 1000, false);
+            plan.read(900, 1000, false);
+            let next = plan.current().expect("there is a next window");
+            assert_eq!(seconds(next) * 2, seconds(first));
+        }
+    }
+
+    #[test]
+    fn half_a_page_is_enough_unless_it_may_have_been_cut() {
+        for (records, doubted, wider) in [(200, false, true), (400, false, false), (400, true, true), (600, true, false)] {
+            let mut plan = Plan::up(START, START.plus(MONTH), Vec::new());
+            let first = plan.current().expect("there is a first window");
+            plan.read(records, 1000, doubted);
+            let next = plan.current().expect("there is a next window");
+            assert_eq!(next.width() > first.width(), wider, "{records} {doubted}");
+        }
+    }
+
+    #[test]
+    fn what_is_halved_in_search_of_a_culprit_is_mended() {
+        for mut plan in [Plan::up(START, START.plus(MONTH), Vec::new()), Plan::down(START, START.plus(MONTH), Vec::new())] {
+            let before = plan.current();
+            while plan.current().is_some_and(|span| !span.is_tick()) {
+                plan.halve();
+            }
+            plan.mend();
+            assert_eq!(plan.current(), before);
+            assert_eq!(plan.pending.len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_open_window_is_not_halved_in_the_far_future() {
+        let mut plan = Plan::up(START, START.plus(Duration::from_secs(60)), Vec::new());
+        plan.halve();
+        assert_eq!(plan.current(), Some(Span { from: START, before: Some(START.plus(Duration::from_secs(60))) }));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_left_out_of_a_poll_and_apart_in_a_re_read() {
+        let at = START.plus(Duration::from_secs(3600));
+        for (again, expected) in [(false, 0), (true, 1)] {
+            let windows = quiet(Plan::up(START, START.plus(MONTH), vec![Unread { at, again }]));
+            assert_eq!(windows.iter().filter(|span| span.holds(at)).count(), expected);
+            assert_eq!(windows.iter().filter(|span| **span == Span::tick(at)).count(), expected);
+            let windows = quiet(Plan::down(START, START.plus(MONTH), vec![Unread { at, again }]));
+            assert_eq!(windows.iter().filter(|span| **span == Span::tick(at)).count(), 1);
+        }
+        let only = quiet(Plan::up(START, START, vec![Unread { at: START, again: false }]));
+        assert_eq!(only, [Span::open(START.next())]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is cut, halved, mended or left for later, the windows follow each other without a hole; and
+        /// downwards a new plan may take over at any point.
+        #[test]
+        fn the_windows_follow_each_other_without_a_hole(
+            down in any::<bool>(), deeds in proptest::collection::vec(0_u8..6, 0..300),
+            unread in proptest::collection::btree_set(0_i64..2_592_000_000_000, 0..5),
+        ) {
+            let (start, end) = (START, START.plus(MONTH));
+            let unread: Vec<_> = unread.into_iter().map(|offset| Unread { at: Ticks(START.0 + offset * 10), again: true }).collect();
+            let mut plan = if down { Plan::down(start, end, unread.clone()) } else { Plan::up(start, end, unread.clone()) };
+            let mut edge = if down { end } else { start };
+            let mut deeds = deeds.into_iter();
+            while let Some(span) = plan.current() {
+                prop_assert!(span.width() > 0);
+                if down {
+                    prop_assert_eq!(span.before, Some(edge));
+                } else {
+                    prop_assert_eq!(span.from, edge);
+                }
+                match deeds.next() {
+                    Some(0) if !span.is_tick() => plan.cut(None),
+                    Some(1) if !span.is_tick() => plan.halve(),
+                    Some(2) => plan.mend(),
+                    Some(3) if down => plan = Plan::down(start, edge, unread.clone()),
+                    deed => {
+                        plan.read(if deed == Some(4) { 500 } else { 0 }, 1000, false);
+                        match (down, span.before) {
+                            (true, _) => edge = span.from,
+                            (false, Some(before)) => edge = before,
+                            (false, None) => prop_assert!(plan.current().is_none()),
+                        }
+                    }
+                }
+            }
+            prop_assert!(!down || edge == start);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The end of a turn, and when the feed is due again.
+
+use std::time::Duration;
+
+use domain::retry::Backoff;
+use tokio::time::Instant;
+
+use super::{Ended, Outcome, Poller};
+use crate::again::Again;
+use crate::end::End;
+use crate::feed::{Feed, FeedKey, Job, Work};
+use crate::lanes::Lane;
+use crate::source::AlertSource;
+
+/// The first delay after a failure.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The delay after failures grows to this, or to the interval if that is longer.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// A source that this version does not read is mentioned this often.
+const UNSUPPORTED: Duration = Duration::from_secs(3600);
+/// Nobody takes alerts.
+const SINK_GONE: &str = "nobody takes alerts any more";
+
+impl<S: AlertSource> Poller<S> {
+    /// Takes the end of a turn and says when the feed is due again.
+    pub(super) fn take_end(&mut self, ended: Ended<S::Link>) -> Result<(), &'static str> {
+        let Ended { feed: key, generation, started, result } = ended;
+        if self.entries.get(&key).is_none_or(|entry| entry.generation != generation) {
+            return Ok(());
+        }
+        match result {
+            None => Ok(()),
+            Some(Outcome::Polled(feed, was_slow, end)) => self.take_poll(key, feed, was_slow, end, started),
+            Some(Outcome::Reread(again, end)) => self.take_reread(key, again, end),
+        }
+    }
+
+    fn take_poll(&mut self, key: FeedKey, mut feed: Feed<S::Link>, was_slow: bool, end: End, started: Instant) -> Result<(), &'static str> {
+        let Some(entry) = self.entries.get_mut(&key) else { return Ok(()) };
+        let polling = &mut entry.polling;
+        if std::mem::take(&mut polling.doubted) {
+            feed.doubt();
+            entry.common.forget_marks();
+        }
+        polling.feed = Some(feed);
+        let config = &self.shared.config;
+        let regular = started + self.chance.around(config.interval, 0.1);
+        let now = Instant::now();
+        if matches!(end, End::CaughtUp | End::More) {
+            polling.backoff = None;
+        }
+        polling.works = match end {
+            End::CaughtUp | End::More => true,
+            // Nobody asked the source.
+            End::NotBefore(_) | End::StoreAway | End::Crowded | End::AwaitsPoll => polling.works,
+            End::NoToken(_) | End::Failed { .. } | End::Unsupported | End::Void | End::SinkGone => false,
+        };
+        let longest = LONGEST_RETRY.max(config.interval);
+        let mut delay = |retry_after| delay(&mut polling.backoff, longest, retry_after);
+        let mut lane = if was_slow { Lane::Slow } else { Lane::Main };
+        let due = match end {
+            End::CaughtUp => regular.max(now),
+            End::More | End::AwaitsPoll => now,
+            End::Crowded => {
+                lane = Lane::Slow;
+                now
+            }
+            End::NotBefore(wait) => {
+                polling.held_back = true;
+                now + wait
+            }
+            // Looked at again at every interval at least: asking is cheap, the token source remembers.
+            End::NoToken(wait) => now + wait.max(FIRST_RETRY).min(config.interval),
+            End::Failed { retry_after, .. } => {
+                polling.held_back = retry_after.is_some();
+                now + delay(retry_after)
+            }
+            End::StoreAway => now + delay(None),
+            End::Unsupported => now + UNSUPPORTED,
+            // The next word about tenants takes it away, or it begins anew from what is committed.
+            End::Void => now + FIRST_RETRY.max(config.interval / 10),
+            End::SinkGone => return Err(SINK_GONE),
+        };
+        self.schedule.set(Job { feed: key, work: Work::Live }, lane, due);
+        self.begin_rereads(key, now);
+        Ok(())
+    }
+
+    /// As soon as polling has begun, there is something to read again.
+    fn begin_rereads(&mut self, feed: FeedKey, now: Instant) {
+        let spread = self.spread(self.entries.len());
+        let Some(entry) = self.entries.get_mut(&feed) else { return };
+        if !entry.rereading.begun && entry.common.watermark().is_some() {
+            entry.rereading.begun = true;
+            let due = now + self.chance.between(Duration::ZERO, spread);
+            self.schedule.set(Job { feed, work: Work::Again }, Lane::Again, due);
+        }
+    }
+
+    fn take_reread(&mut self, key: FeedKey, mut again: Again<S::Link>, end: End) -> Result<(), &'static str> {
+        let Some(entry) = self.entries.get_mut(&key) else { return Ok(()) };
+        let rereading = &mut entry.rereading;
+        if std::mem::take(&mut rereading.stale) {
+            again.stale();
+        }
+        let (config, now, wall) = (&self.shared.config, Instant::now(), self.shared.clock.now());
+        let job = |work| Job { feed: key, work };
+        if end == End::AwaitsPoll && entry.polling.works && !entry.polling.held_back {
+            self.schedule.hasten(job(Work::Live), now);
+        }
+        let due = match end {
+            // Something may have been asked for in the meantime.
+            End::CaughtUp | End::AwaitsPoll | End::Failed { .. } if again.is_stale() => now,
+            End::CaughtUp | End::AwaitsPoll | End::Failed { .. } => again.look_again(&config.ladder, key, wall, now),
+            End::More | End::Crowded => now,
+            End::NotBefore(wait) => now + wait,
+            End::NoToken(wait) => now + wait.max(FIRST_RETRY).min(config.interval),
+            End::StoreAway => now + delay(&mut rereading.backoff, LONGEST_RETRY.max(config.interval), None),
+            End::Unsupported => now + UNSUPPORTED,
+            End::Void => now + FIRST_RETRY.max(config.interval / 10),
+            End::SinkGone => return Err(SINK_GONE),
+        };
+        if end != End::StoreAway {
+            rereading.backoff = None;
+        }
+        rereading.memory = Some(again);
+        self.schedule.set(job(Work::Again), Lane::Again, due);
+        Ok(())
+    }
+}
+
+/// The next of growing delays.
+fn delay(backoff: &mut Option<Box<Backoff>>, longest: Duration, retry_after: Option<Duration>) -> Duration {
+    backoff.get_or_insert_with(|| Box::new(Backoff::new(FIRST_RETRY, longest))).next_delay(retry_after)
+}

@@ -1,0 +1,8 @@
+//! Stories of the poller as a whole, on paused time.
+
+mod comparisons;
+mod failures;
+mod first_contact;
+mod polling;
+mod rereads;
+mod support;
