@@ -1,17 +1,30 @@
 //! Building a small world, and counting what it came to.
 
 pub mod changes;
+pub mod elsewhere;
 pub mod eventually;
 pub mod look;
+pub mod pg_proxy;
 pub mod postgres;
+pub mod proc_stats;
 pub mod process;
+pub mod proxy;
+pub mod server;
+pub mod side_by_side;
+pub mod signals;
 pub mod tally;
 pub mod world;
 
 pub use changes::Changes;
 pub use eventually::eventually;
 pub use look::TenantHealth;
+pub use pg_proxy::{Loss, PgProxy};
 pub use postgres::TestDatabase;
+pub use proc_stats::{Metrics, Usage};
+pub use elsewhere::serve_elsewhere;
 pub use process::{Daemon, Finished, finish, run, run_in, run_with_input};
+pub use side_by_side::side_by_side;
+pub use proxy::{Proxy, Target};
+pub use server::OwnPostgres;
 pub use tally::Tally;
 pub use world::{Setup, World};

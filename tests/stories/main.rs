@@ -8,6 +8,7 @@ mod health;
 mod main_job;
 mod outages;
 mod paging;
+mod proof;
 mod reading;
 mod replicas;
 mod secrets;

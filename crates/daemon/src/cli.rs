@@ -1,8 +1,12 @@
 //! The command line: what can be typed, and which file does it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use domain::Source;
+
+use crate::moment::Moment;
 
 /// Streams Microsoft Defender alerts of many customer tenants into Postgres, each exactly once.
 #[derive(Debug, Parser)]
@@ -38,6 +42,15 @@ pub(crate) enum Command {
     /// What is stored.
     #[command(subcommand)]
     Alerts(Alerts),
+    /// Compare what is at the source with what is stored, and store what is missing: exit 0 if nothing differed,
+    /// 3 if something did, 75 if no daemon has done it in time.
+    Reconcile(Reconcile),
+    /// Read the past of a tenant back, beside the polling.
+    #[command(subcommand)]
+    Backfill(Backfill),
+    /// Records that could not be understood, kept as they came.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -158,10 +171,122 @@ pub(crate) struct AlertFilter {
     pub(crate) severity: Option<String>,
     /// Only what was stored in the last 30m, 24h, 7d …
     #[arg(long, value_parser = humantime::parse_duration)]
-    pub(crate) since: Option<std::time::Duration>,
+    pub(crate) since: Option<Duration>,
     /// At most this many of the newest.
     #[arg(long, short = 'n', default_value_t = 50)]
     pub(crate) limit: u32,
+}
+
+/// `tocsin reconcile`
+#[derive(Debug, Args)]
+pub(crate) struct Reconcile {
+    /// Which tenant (directory id or name).
+    #[arg(long)]
+    pub(crate) tenant: String,
+    /// Only this source.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<Source>,
+    /// From when: how long ago (24h, 7d) or a time (2026-11-20T08:00:00Z).
+    #[arg(long, value_name = "WHEN", default_value = "24h")]
+    pub(crate) since: Moment,
+    /// Until when; now, if not said.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<Moment>,
+    /// How long to wait for the daemon.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// `tocsin backfill …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backfill {
+    /// Ask the daemon to read a stretch of the past back, the newest first.
+    Start {
+        /// Which tenant.
+        #[command(flatten)]
+        named: Named,
+        /// Only this source.
+        #[arg(long, value_name = "SOURCE")]
+        source: Option<Source>,
+        /// From when: how long ago (90d) or a time (2026-08-01T00:00:00Z).
+        #[arg(long, value_name = "WHEN")]
+        since: Moment,
+        /// Until when; now, if not said.
+        #[arg(long, value_name = "WHEN")]
+        until: Option<Moment>,
+        /// Give up a backfill that is under way for this one.
+        #[arg(long)]
+        replace: bool,
+        /// Wait for its end.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Show how far backfills have come.
+    Status {
+        /// Only this tenant (directory id or name).
+        tenant: Option<String>,
+        /// Go on until all of them have ended.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Call a backfill off. What it has stored stays.
+    Cancel {
+        /// Which tenant.
+        #[command(flatten)]
+        named: Named,
+        /// Only this source.
+        #[arg(long, value_name = "SOURCE")]
+        source: Option<Source>,
+    },
+}
+
+/// `tocsin quarantine …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List records, those seen last first.
+    List {
+        /// Only this tenant (directory id or name).
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Only this source.
+        #[arg(long, value_name = "SOURCE")]
+        source: Option<Source>,
+        /// At most this many.
+        #[arg(long, short = 'n', default_value_t = 50)]
+        limit: u32,
+        /// Also those that were understood when they were tried again.
+        #[arg(long)]
+        replayed: bool,
+    },
+    /// Show one record with its body.
+    Show {
+        /// Its id, or the beginning of it.
+        id: String,
+        /// Of this tenant (directory id or name), when several have the same record.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Write the body as it came, and nothing else.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Let the daemon try records again, after an update of tocsin for instance.
+    Replay {
+        /// Their ids, or the beginnings of them.
+        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+        /// Only of this tenant (directory id or name).
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Only of this source; with --all.
+        #[arg(long, value_name = "SOURCE", requires = "all")]
+        source: Option<Source>,
+        /// Wait for the end; exit 3 if some are not understood this time either.
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 /// `tocsin config …`

@@ -1,10 +1,14 @@
 //! Every command: one file each, and here the steps they share.
 
 mod alerts;
+mod asking;
+mod backfill;
 mod config;
 mod db;
 mod healthcheck;
 mod key;
+mod quarantine;
+mod reconcile;
 mod serve;
 mod tenant;
 
@@ -54,6 +58,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Key(command) => key::run(&setting, command).await,
         Command::Tenant(command) => tenant::run(&setting, command).await,
         Command::Alerts(command) => alerts::run(&setting, command).await,
+        Command::Reconcile(options) => reconcile::run(&setting, &options).await,
+        Command::Backfill(command) => backfill::run(&setting, command).await,
+        Command::Quarantine(command) => quarantine::run(&setting, command).await,
         Command::Config(command) => config::run(&setting, &command),
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
     }

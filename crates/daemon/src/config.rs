@@ -5,6 +5,7 @@
 //! reads, checks and hands them over. Secrets are not part of it: it knows the names of their files.
 
 mod keys;
+mod ladder;
 mod raw;
 mod rooms;
 mod secret_file;
@@ -18,7 +19,7 @@ use domain::{AppName, CloudName};
 use microsoft::{App, Cloud, Grant};
 
 pub(crate) use keys::Origin;
-pub(crate) use secret_file::read_secret_file;
+pub(crate) use secret_file::{read_secret_file, shared_with_group};
 
 /// The configuration, checked.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) apps: BTreeMap<AppName, AppConfig>,
     /// Polling.
     pub(crate) poll: PollConfig,
+    /// What is read again by the clock.
+    pub(crate) ladder: alert_poller::Ladder,
     /// Call budgets.
     pub(crate) budget: BudgetConfig,
     /// Each key with its printable value and where it came from, for `config show`.
@@ -58,6 +61,13 @@ pub(crate) struct DatabaseConfig {
     pub(crate) url: Option<UrlSource>,
     /// The owner's login for migrations.
     pub(crate) migrate_url_file: Option<PathBuf>,
+}
+
+impl DatabaseConfig {
+    /// The file that holds the URL, if one does.
+    fn url_file(&self) -> Option<&Path> {
+        if let Some(UrlSource::File(file)) = &self.url { Some(file) } else { None }
+    }
 }
 
 /// Where a database URL is written.
@@ -105,6 +115,8 @@ pub(crate) struct PollConfig {
     pub(crate) overlap: Duration,
     /// How far back the first contact reads.
     pub(crate) first_sync: Duration,
+    /// How long Microsoft keeps alerts.
+    pub(crate) source_keeps: Duration,
     /// Alerts asked for at once.
     pub(crate) page_size: u32,
 }
@@ -161,6 +173,7 @@ impl Config {
         if !(1..=10_000).contains(&raw.poll.page_size) {
             return Err(ConfigError(format!("poll.page_size = {} is outside 1 to 10000", raw.poll.page_size)));
         }
+        let ladder = ladder::check(&raw.ladder, &raw.poll, &mut warnings)?;
         for (key, value) in [
             ("graph_per_minute", raw.budget.graph_per_minute),
             ("defender_per_minute", raw.budget.defender_per_minute),
@@ -186,8 +199,10 @@ impl Config {
                 interval: raw.poll.interval,
                 overlap: raw.poll.overlap,
                 first_sync: raw.poll.first_sync,
+                source_keeps: raw.poll.source_keeps,
                 page_size: raw.poll.page_size,
             },
+            ladder,
             budget: BudgetConfig {
                 graph_per_minute: raw.budget.graph_per_minute,
                 defender_per_minute: raw.budget.defender_per_minute,
@@ -216,6 +231,15 @@ impl Config {
             self.warnings.push(sentence);
         }
         Ok(self)
+    }
+
+    /// Secret files that more than their owner may read, in sentences.
+    pub(crate) fn shared_files(&self, ring: &tenant_registry::KeyRing) -> Vec<String> {
+        let apps = self.apps.values().filter_map(|app| app.client_secret_file.as_deref());
+        let urls = [self.database.url_file(), self.database.migrate_url_file.as_deref()];
+        let apps = apps.filter_map(|file| shared_with_group(file, "an app's client secret"));
+        let urls = urls.into_iter().flatten().filter_map(|file| shared_with_group(file, "a database URL"));
+        ring.warning().map(str::to_owned).into_iter().chain(apps).chain(urls).collect()
     }
 
     /// The folder of the embedded Postgres.

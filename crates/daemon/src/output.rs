@@ -59,6 +59,44 @@ pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr().lock(), "tocsin: {message}");
 }
 
+/// One line of data, from where no [`Output`] is at hand.
+pub(crate) fn datum(text: &str) {
+    // A reader that went away is an ordinary end; the command notices by its own means.
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// One line for a person.
+pub(crate) fn remark(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Bytes of which nothing is known, as text that does no harm: what steers a terminal or turns writing round, and
+/// what is no text, is shown as an escape. Lines stay lines.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '\n' || c == '\t' || !(c.is_control() || steers(c)) {
+                text.push(c);
+            } else {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\\u{{{:x}}}", u32::from(c));
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Whether a character is invisible and changes how others are read: direction marks, line and paragraph
+/// separators, joiners, tags.
+fn steers(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Alert text is written by attackers: control characters must not reach a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
@@ -68,6 +106,14 @@ pub(crate) fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn bytes_that_are_no_text_or_steer_are_shown_as_escapes() {
+        let bytes = b"{\"a\":\"\x1b[2J\x00\xff\xe2\x80\xae\r\"}\n\tend";
+        assert_eq!(super::escaped(bytes), "{\"a\":\"\\u{1b}[2J\\u{0}\\xff\\u{202e}\\u{d}\"}\n\tend");
+        assert_eq!(super::escaped("\u{9b}31m\u{feff}\u{200b}".as_bytes()), "\\u{9b}31m\\u{feff}\\u{200b}");
+        assert_eq!(super::escaped("Sağlık ve İş".as_bytes()), "Sağlık ve İş");
+    }
+
     #[test]
     fn what_an_attacker_writes_cannot_steer_the_terminal() {
         assert_eq!(super::printable("a\u{1b}[2Jb\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}c");

@@ -12,7 +12,7 @@ use console::{OpsState, ops_router, serve_ops};
 use domain::health::{Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
-use sink::{CursorStore, SinkWorker};
+use sink::{CursorStore, PgStore, SinkWorker};
 use sqlx::PgPool;
 use tenant_registry::{Registry, RegistryWorker};
 use tokio::net::TcpListener;
@@ -77,7 +77,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         },
         config.poller(),
     );
-    let sink = SinkWorker::new(pool, config.sink(), clock.clone(), inbox, sink_says);
+    let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let registry = RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tenants_out, reports, registry_says);
 
     let watched = vec![

@@ -10,7 +10,7 @@ use crate::keyring::KeyRing;
 use crate::registry::{NoKeys, Registry};
 use crate::rules;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, leases, secrets, tenants, troubles};
+use crate::store::{self, leases, replicas, secrets, tenants, troubles};
 use crate::vault::VaultError;
 
 /// A tenant as `tocsin tenant list` and `show` print it.
@@ -56,6 +56,15 @@ pub struct KeyStatus {
     pub in_ring: bool,
     /// How many tenants are sealed under it.
     pub tenants: i64,
+}
+
+/// Whether anybody works for a tenant now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attention {
+    /// Daemons that were seen in the last ten seconds.
+    pub daemons: i64,
+    /// One of them looks after this tenant.
+    pub looked_after: bool,
 }
 
 /// What an operation changed.
@@ -146,6 +155,15 @@ impl Registry {
         let names = tenants::names(&self.pool).await?;
         let hint = rules::nearest(asked, names.iter().map(String::as_str)).map(str::to_owned);
         Err(AdminError::NotFound { asked: asked.to_owned(), hint })
+    }
+
+    /// Whether anybody works for this tenant now.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn attention(&self, tenant: TenantId) -> Result<Attention, AdminError> {
+        let (daemons, looked_after) = replicas::attention(&self.pool, tenant).await?;
+        Ok(Attention { daemons, looked_after })
     }
 
     /// Stops reading a tenant; its refresh token is kept alive. Pausing a paused one changes nothing.

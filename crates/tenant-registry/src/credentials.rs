@@ -15,6 +15,9 @@ use crate::store::secrets::{self, SealedToken};
 use crate::store::{self, leases, tenants};
 use crate::vault::{Place, VaultError};
 
+/// No answer of the database is waited for longer: a network that swallows everything would otherwise keep a
+/// rotated token from being offered again.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A refresh token that is not used dies after this.
 const TOKEN_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -79,7 +82,7 @@ impl Registry {
     /// # Errors
     /// When it belongs to another app registration, does not open, or the database cannot be asked.
     pub async fn open_refresh_token(&self, tenant: TenantId, client_id: &str) -> Result<Option<Opened>, OpenTokenError> {
-        let Some(stored) = self.sealed_token(tenant, client_id).await? else { return Ok(None) };
+        let Some(stored) = in_time(self.sealed_token(tenant, client_id)).await? else { return Ok(None) };
         let key = self.vault()?.unwrap(tenant, &stored.wrapped)?;
         let token = key.open(&Place::of_refresh_token(tenant, client_id, stored.version), &stored.sealed)?;
         Ok(Some(Opened { token, version: stored.version }))
@@ -91,7 +94,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::open_refresh_token`].
     pub async fn open_previous(&self, tenant: TenantId, client_id: &str) -> Result<Option<Opened>, OpenTokenError> {
-        let Some(stored) = self.sealed_token(tenant, client_id).await? else { return Ok(None) };
+        let Some(stored) = in_time(self.sealed_token(tenant, client_id)).await? else { return Ok(None) };
         let (Some(version), Some(sealed)) = (stored.previous_version, &stored.previous) else { return Ok(None) };
         let key = self.vault()?.unwrap(tenant, &stored.wrapped)?;
         let token = key.open(&Place::of_refresh_token(tenant, client_id, version), sealed)?;
@@ -105,6 +108,10 @@ impl Registry {
     /// [`RotateError::LeaseLost`] or [`RotateError::Moved`] when the write would be wrong; nothing is
     /// written then.
     pub async fn commit_rotation(&self, fence: Fence, version: i64, client_id: &str, token: &RefreshToken) -> Result<i64, RotateError> {
+        in_time(self.try_commit_rotation(fence, version, client_id, token)).await
+    }
+
+    async fn try_commit_rotation(&self, fence: Fence, version: i64, client_id: &str, token: &RefreshToken) -> Result<i64, RotateError> {
         let vault = self.vault()?;
         let next = version + 1;
         let place = Place::of_refresh_token(fence.tenant, client_id, next);
@@ -134,7 +141,7 @@ impl Registry {
     /// # Errors
     /// [`RotateError::LeaseLost`] when another replica holds the tenant, or the database refuses.
     pub async fn token_worked(&self, fence: Fence, version: i64, now: Ticks) -> Result<(), RotateError> {
-        self.note_refresh(fence, Some(version), now).await
+        in_time(self.note_refresh(fence, Some(version), now)).await
     }
 
     /// Notes that the app's own credential opened the tenant just now; no refresh token is involved.
@@ -142,7 +149,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::token_worked`].
     pub async fn app_credential_worked(&self, fence: Fence, now: Ticks) -> Result<(), RotateError> {
-        self.note_refresh(fence, None, now).await
+        in_time(self.note_refresh(fence, None, now)).await
     }
 
     async fn note_refresh(&self, fence: Fence, version: Option<i64>, now: Ticks) -> Result<(), RotateError> {
@@ -173,6 +180,17 @@ impl Registry {
                 Err(OpenTokenError::OtherApp { stored: stored.client_id, configured: client_id.to_owned() })
             }
             stored => Ok(stored),
+        }
+    }
+}
+
+/// Waits for the database, but not for ever.
+async fn in_time<T, E: From<sqlx::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => {
+            let words = format!("it did not answer within {} s", PATIENCE.as_secs());
+            Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, words)).into())
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::registry::Registry;
 use crate::rules::{ImportRules, TenantDraft, Wanted};
 use crate::store::secrets::NewToken;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, leases, secrets, tenants};
+use crate::store::{self, leases, secrets, tenants, troubles};
 use crate::vault::{DataKey, Place, Vault};
 
 /// What became of one tenant.
@@ -182,6 +182,7 @@ impl Registry {
             let new = NewToken { version, client_id: &wanted.app.client_id, sealed: &sealed, import_mac: &import_mac };
             secrets::put_imported(&mut tx, wanted.id, &new).await?;
         }
+        troubles::forget_unread(&mut tx, wanted.id).await?;
         store::announce_change(&mut tx).await?;
         tx.commit().await?;
         Ok(enrolled)

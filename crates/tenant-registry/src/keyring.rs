@@ -82,6 +82,7 @@ impl RingKey {
 /// All keys of this installation: the first seals, all open.
 pub struct KeyRing {
     keys: Vec<RingKey>,
+    warning: Option<String>,
 }
 
 /// Ids only.
@@ -100,7 +101,7 @@ pub enum KeyRingError {
     /// `init` found a file and left it alone.
     #[error("{path} exists already and is left as it is, since its keys may be the only ones that open stored tokens", path = .0.display())]
     Exists(PathBuf),
-    /// Others than the owner may read or change it.
+    /// Others than the owner and the group may read it, or others than the owner may change it.
     #[error("the key ring {path} may be read or changed by others (mode {mode:03o}): type `chmod 600 {path}`", path = path.display())]
     Exposed {
         /// The file.
@@ -140,7 +141,7 @@ impl KeyRing {
     /// Reads the ring at `path`.
     ///
     /// # Errors
-    /// When the file is missing, open to others than its owner, empty, or has a line that is no key.
+    /// When the file is missing, open to others than its owner and group, empty, or has a line that is no key.
     pub fn load(path: &Path) -> Result<Self, KeyRingError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => KeyRingError::Missing(path.to_owned()),
@@ -156,13 +157,25 @@ impl KeyRing {
             return Err(failed(io::Error::other("it is far too large for a key ring")));
         }
         let mode = meta.permissions().mode() & 0o777;
-        if is_exposed(path, mode) {
+        if is_exposed(mode) {
             return Err(KeyRingError::Exposed { path: path.to_owned(), mode });
         }
         // Capacity for all of it, so that no copy is left behind by a growing buffer.
         let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
         file.take(LARGEST_FILE).read_to_end(&mut text).map_err(failed)?;
-        Self::parse(path, &text)
+        let mut ring = Self::parse(path, &text)?;
+        if is_shared(path, mode) {
+            ring.warning = Some(format!(
+                "the key ring {path} may be read by its group (mode {mode:03o}); unless that is meant, type `chmod 600 {path}`",
+                path = path.display()
+            ));
+        }
+        Ok(ring)
+    }
+
+    /// What is allowed but unwise about the file, in a sentence.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Creates the ring at `path` with one fresh key, readable by its owner only.
@@ -189,7 +202,7 @@ impl KeyRing {
         let linked = fs::hard_link(&draft, path);
         let removed = fs::remove_file(&draft);
         linked.and(removed).and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
-        Ok(Self { keys: vec![key] })
+        Ok(Self { keys: vec![key], warning: None })
     }
 
     fn parse(path: &Path, text: &[u8]) -> Result<Self, KeyRingError> {
@@ -203,7 +216,7 @@ impl KeyRing {
                 .and_then(|key| if keys.iter().any(|known| known.id == key.id) { Err("it repeats an earlier key") } else { Ok(key) });
             keys.push(key.map_err(|problem| KeyRingError::Line { path: path.to_owned(), line: index + 1, problem })?);
         }
-        if keys.is_empty() { Err(KeyRingError::Empty(path.to_owned())) } else { Ok(Self { keys }) }
+        if keys.is_empty() { Err(KeyRingError::Empty(path.to_owned())) } else { Ok(Self { keys, warning: None }) }
     }
 
     /// The ids of all keys, the active one first.
@@ -226,12 +239,17 @@ impl KeyRing {
     }
 }
 
-/// Whether others than the owner may read or change the file.
-fn is_exposed(path: &Path, mode: u32) -> bool {
+/// Whether anybody may read or change the file, or its group may change it. Only reading is left to a group: that is
+/// what a mounted secret of Kubernetes looks like.
+fn is_exposed(mode: u32) -> bool {
+    mode & 0o037 != 0
+}
+
+/// Whether a group may read the file.
+fn is_shared(path: &Path, mode: u32) -> bool {
     // systemd gives a credential to the service's user by an access list, and then the group bits show
     // the mask of that list and not what a group may do.
-    let tolerated = if path.starts_with("/run/credentials") { 0o040 } else { 0 };
-    mode & 0o077 & !tolerated != 0
+    mode & 0o040 != 0 && !path.starts_with("/run/credentials")
 }
 
 fn write_draft(draft: &Path, key: &RingKey) -> io::Result<()> {
@@ -298,7 +316,7 @@ mod tests {
         let (_folder, path) = fresh();
         assert!(KeyRing::load(&path).unwrap_err().to_string().contains("`tocsin key init`"));
         KeyRing::init(&path).unwrap();
-        for mode in [0o640, 0o604, 0o620, 0o602, 0o644] {
+        for mode in [0o604, 0o620, 0o660, 0o602, 0o644, 0o650] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let words = KeyRing::load(&path).unwrap_err().to_string();
             assert!(words.contains(&format!("chmod 600 {}", path.display())), "{words}");
@@ -306,11 +324,23 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_that_its_group_may_read_is_taken_with_a_warning() {
+        let (_folder, path) = fresh();
+        KeyRing::init(&path).unwrap();
+        assert_eq!(KeyRing::load(&path).unwrap().warning(), None);
+        for mode in [0o640, 0o440] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let ring = KeyRing::load(&path).unwrap();
+            let warning = ring.warning().unwrap();
+            assert!(warning.contains("by its group") && warning.contains(&format!("{mode:03o}")), "{warning}");
+        }
+    }
+
+    #[test]
     fn a_systemd_credential_may_show_its_access_list() {
         let credential = Path::new("/run/credentials/tocsin.service/ring");
-        assert!(!is_exposed(credential, 0o440) && !is_exposed(credential, 0o400));
-        assert!(is_exposed(credential, 0o444) && is_exposed(credential, 0o460));
-        assert!(is_exposed(Path::new("/etc/tocsin/ring"), 0o440));
+        assert!(!is_exposed(0o440) && !is_shared(credential, 0o440));
+        assert!(is_shared(Path::new("/etc/tocsin/ring"), 0o440));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod store;
 mod vault;
 mod worker;
 
-pub use admin::{AdminError, KeyStatus, StateChange, TenantSummary};
+pub use admin::{AdminError, Attention, KeyStatus, StateChange, TenantSummary};
 pub use config::Config;
 pub use credentials::{OpenTokenError, Opened, RotateError};
 pub use enrol::{EnrolKind, Enrolled};

@@ -131,6 +131,9 @@ impl RegistryWorker {
             self.news.take(report, &self.held, &self.open);
         }
         self.beacon.beat();
+        if self.beacon.has_slept() {
+            (self.renewed_at, self.due) = (None, Instant::now());
+        }
         self.beacon.check_trust();
 
         let mut outcome = Ok(());

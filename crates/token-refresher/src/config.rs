@@ -28,10 +28,17 @@ pub struct Config {
     pub retry_first: Duration,
     /// The longest such wait, unless the other side asks for more.
     pub retry_cap: Duration,
-    /// How often a rotated refresh token is offered to an absent database before it is given up.
+    /// How often a rotated refresh token is offered to an absent database before the caller is sent home. The
+    /// token is held and offered on.
     pub commit_attempts: u32,
+    /// The longest wait between two offers of a token that is held.
+    pub offer_cap: Duration,
+    /// A token that is held is given up so long after the database has said that the tenant is not ours: another
+    /// replica looks after it, or it was removed.
+    pub give_up_after: Duration,
     /// A lease that may be believed for less than this is not enough to begin a redemption: its answer
-    /// could arrive after another replica has begun its own.
+    /// could arrive after another replica has begun its own. More than a sign-in takes but for the slowest, less than
+    /// a lease has left just before it is renewed.
     pub lease_margin: Duration,
     /// How often the worker says that it is there.
     pub beat: Duration,
@@ -54,7 +61,9 @@ impl Default for Config {
             retry_first: Duration::from_secs(1),
             retry_cap: 5 * MINUTE,
             commit_attempts: 8,
-            lease_margin: Duration::from_secs(5),
+            offer_cap: Duration::from_secs(2),
+            give_up_after: 10 * MINUTE,
+            lease_margin: Duration::from_secs(10),
             beat: Duration::from_secs(1),
             drain: Duration::from_secs(7),
         }

@@ -25,6 +25,7 @@ use crate::lane::Lanes;
 use crate::outbox::Outbox;
 use crate::redeemer::Redeemer;
 use crate::slot::{Hold, Memory, Now};
+use crate::unsaved::Unsaved;
 use crate::vault::TokenVault;
 
 /// Everything that the refresher is handed at the start.
@@ -83,13 +84,17 @@ pub(crate) struct Core {
     /// The worker's appointments, and a nudge when the earliest one has changed.
     pub(crate) agenda: Mutex<Agenda>,
     pub(crate) agenda_changed: Notify,
+    /// Until when the leases may be believed, and when that was first seen.
+    confirmed: Mutex<(Instant, Now)>,
     slots: Mutex<HashMap<TenantId, Arc<Slot>>>,
     breakers: Mutex<BTreeMap<(CloudName, AppName), Breaker>>,
 }
 
 impl Core {
     pub(crate) fn new(deps: Deps, config: Config) -> (Self, watch::Sender<StageStatus>) {
+        let now = Now { instant: Instant::now(), wall: deps.clock.now() };
         let core = Self {
+            confirmed: Mutex::new((now.instant, now)),
             lanes: Lanes::new(&deps.clouds, config.token_per_second),
             redeemer: deps.redeemer,
             vault: deps.vault,
@@ -115,6 +120,19 @@ impl Core {
         Now { instant: Instant::now(), wall: self.clock.now() }
     }
 
+    /// How much more the wall clock has moved than tokio's since the leases were confirmed. A machine that slept
+    /// counts no time of its own, while its leases went on to end (I31). A step of the clock looks the same, and
+    /// costs a wait for the next renewal.
+    pub(crate) fn slept(&self, set: &TenantSet) -> Duration {
+        let now = self.now();
+        let mut confirmed = locked(&self.confirmed);
+        if confirmed.0 != set.trusted_until {
+            *confirmed = (set.trusted_until, now);
+        }
+        let (_, then) = *confirmed;
+        now.wall.since(then.wall).saturating_sub(now.instant - then.instant)
+    }
+
     /// The tenant as the registry sees it now, if this replica still holds it.
     pub(crate) fn held(&self, tenant: TenantId) -> Option<Arc<HeldTenant>> {
         self.tenants.borrow().tenants.get(&tenant).cloned()
@@ -136,14 +154,34 @@ impl Core {
     /// Forgets tenants that are no longer held. A slot that somebody still uses stays until the next
     /// time: with a second gate for the same tenant two redemptions could overlap.
     pub(crate) fn forget_all_but(&self, set: &TenantSet) {
+        let now = Instant::now();
+        let known = set.trusted_until > now;
         let mut agenda = locked(&self.agenda);
         locked(&self.slots).retain(|tenant, slot| {
-            let stays = set.tenants.contains_key(tenant) || Arc::strong_count(slot) > 1;
+            let stays = set.tenants.contains_key(tenant) || Arc::strong_count(slot) > 1 || self.holds_on(*tenant, slot, known, now);
             if !stays {
                 agenda.set(*tenant, None);
             }
             stays
         });
+    }
+
+    /// Whether a slot of a tenant that is not ours keeps a token that is worth it.
+    fn holds_on(&self, tenant: TenantId, slot: &Slot, known: bool, now: Instant) -> bool {
+        let mut memory = slot.memory();
+        let Some(unsaved) = &mut memory.unsaved else { return false };
+        if known && unsaved.not_ours(now, &self.config) {
+            tracing::warn!(tenant.id = %tenant, "a new refresh token was never stored, and the tenant is looked after elsewhere: dropped");
+            memory.unsaved = None;
+            return false;
+        }
+        true
+    }
+
+    /// Every tenant with a token that is not stored yet.
+    pub(crate) fn holding(&self) -> Vec<(TenantId, Arc<Slot>)> {
+        let slots = locked(&self.slots);
+        slots.iter().filter(|(_, slot)| slot.memory().unsaved.is_some()).map(|(tenant, slot)| (*tenant, Arc::clone(slot))).collect()
     }
 
     /// Works out anew when the worker has to look at this tenant.
@@ -155,6 +193,14 @@ impl Core {
             memory.due()
         };
         if locked(&self.agenda).set(tenant.id, due) {
+            self.agenda_changed.notify_one();
+        }
+    }
+
+    /// For a tenant that is not ours there is nothing to do but to offer what is held of it.
+    pub(crate) fn plan_offer(&self, tenant: TenantId, slot: &Slot) {
+        let next = slot.memory().unsaved.as_ref().and_then(Unsaved::offer_at);
+        if locked(&self.agenda).set(tenant, next) {
             self.agenda_changed.notify_one();
         }
     }

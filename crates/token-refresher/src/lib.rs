@@ -11,6 +11,7 @@ mod refresh;
 mod settle;
 mod slot;
 mod source;
+mod unsaved;
 mod vault;
 mod worker;
 

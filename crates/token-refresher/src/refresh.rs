@@ -4,17 +4,19 @@
 //! **commit the rotated refresh token, and only then** let the access token out (I30). Waiting comes
 //! first so that a token is in the clear for one call and not for a queue. A crash before the commit
 //! leaves the old token in place, which Entra still accepts; a strict server does not, and then the
-//! next attempt is answered with a dead token, which is confirmed and reported.
+//! next attempt is answered with a dead token, which is confirmed and reported. What an absent database
+//! does not take is held on (see [`crate::unsaved`]).
 
 use std::time::Duration;
 
 use domain::retry::Backoff;
-use domain::{AccessToken, AppName, Audience, ClientSecret, Fence, HeldTenant, RefreshToken, Trouble, Verdict};
+use domain::{AccessToken, AppName, Audience, ClientSecret, Fence, HeldTenant, RefreshToken, Trouble, Verdict, rehearsal};
 use microsoft::{App, Cloud, Grant, Redeemed};
 use tokio::time::{Instant, sleep};
 
 use crate::core::{Core, passing};
 use crate::redeemer::Refused;
+use crate::unsaved::{Fresh, Unsaved, why};
 use crate::vault::{RotateError, VaultError};
 
 /// Why a redemption gave no access token.
@@ -28,6 +30,8 @@ pub(crate) enum Setback {
     InDoubt(&'static str),
     /// Our right to act for the tenant is gone, so what came back was thrown away.
     NotOurs(&'static str),
+    /// What came back could not be stored yet. Nobody may use it, and nobody may lose it.
+    Unsaved(Box<Unsaved>),
     /// While this one queued, somebody else found out that our own app is at fault.
     Shut(Trouble, Instant),
     /// The daemon is stopping.
@@ -72,8 +76,10 @@ impl Core {
             Grant::ClientCredentials => {
                 let secret = secret.ok_or_else(|| without_secret(&tenant.app))?;
                 self.turn(tenant, cloud).await?;
+                rehearsal::point("refresh.before-call").await.map_err(rehearsed)?;
                 let redeemed =
                     self.redeemer.client_credentials(cloud, app, tenant.id, audience, &secret).await.map_err(Setback::Refused)?;
+                rehearsal::point("refresh.answered").await.map_err(rehearsed)?;
                 let fence = tenant.fence();
                 noted(fence, self.vault.app_worked(fence, self.clock.now()).await)?;
                 Ok(redeemed.access)
@@ -84,16 +90,18 @@ impl Core {
 
     async fn redeem_stored(&self, asking: Asking<'_>, belief: Belief) -> Result<AccessToken, Setback> {
         let Asking { tenant, app, .. } = asking;
-        let fence = tenant.fence();
         // Asked before the queue as well, so that it holds nobody who has no business there.
         self.still_ours(tenant)?;
         self.turn(tenant, asking.cloud).await?;
         self.still_ours(tenant)?;
         let opened = self.vault.open(tenant.id, &app.client_id).await.map_err(unopened)?.ok_or_else(nothing_stored)?;
+        rehearsal::point("refresh.before-call").await.map_err(rehearsed)?;
+        // The database may have taken its time.
+        self.still_ours(tenant)?;
         let refused = match self.redeem(asking, &opened.token).await {
             Ok(redeemed) => {
-                self.keep(fence, app, opened.version, redeemed.refresh).await?;
-                return Ok(redeemed.access);
+                rehearsal::point("refresh.answered").await.map_err(rehearsed)?;
+                return self.keep(asking, opened.version, redeemed).await;
             }
             Err(refused) => refused,
         };
@@ -108,8 +116,8 @@ impl Core {
             if let Ok(redeemed) = self.redeem(asking, &previous).await {
                 tracing::warn!(tenant.id = %tenant.id, "the stored refresh token was dead, but the one before it works and takes its place");
                 // It becomes the current one even when the server rotated nothing.
-                self.keep(fence, app, opened.version, Some(redeemed.refresh.unwrap_or(previous))).await?;
-                return Ok(redeemed.access);
+                let redeemed = Redeemed { refresh: Some(redeemed.refresh.unwrap_or(previous)), ..redeemed };
+                return self.keep(asking, opened.version, redeemed).await;
             }
         }
         Err(Setback::Refused(refused))
@@ -121,35 +129,38 @@ impl Core {
     }
 
     /// Stores what came back. `version` is the one that was redeemed, or that stands in the vault.
-    async fn keep(&self, fence: Fence, app: &App, version: i64, fresh: Option<RefreshToken>) -> Result<(), Setback> {
-        if let Some(fresh) = fresh {
-            self.commit(fence, app, version, &fresh).await?;
+    async fn keep(&self, asking: Asking<'_>, version: i64, redeemed: Redeemed) -> Result<AccessToken, Setback> {
+        let Asking { tenant, app, audience, .. } = asking;
+        let (fence, came_at, access) = (tenant.fence(), self.clock.now(), redeemed.access);
+        if let Some(refresh) = redeemed.refresh {
+            let client_id = app.client_id.clone();
+            self.commit(Fresh { fence, version, client_id, refresh, audience, access: access.clone(), came_at }).await?;
         }
         // The redeemed version has worked. Where it was replaced a moment ago, the vault keeps it as
         // the previous one until its successor has worked as well.
-        noted(fence, self.vault.worked(fence, version, self.clock.now()).await)
+        noted(fence, self.vault.worked(fence, version, came_at).await)?;
+        Ok(access)
     }
 
     /// Makes the rotated token durable. While the database is away it is offered again and again,
     /// since on a strict server it is the only one that still works.
-    async fn commit(&self, fence: Fence, app: &App, version: i64, fresh: &RefreshToken) -> Result<(), Setback> {
+    async fn commit(&self, fresh: Fresh) -> Result<(), Setback> {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         loop {
-            match self.vault.commit_rotation(fence, version, &app.client_id, fresh).await {
-                Ok(_) => return Ok(()),
-                Err(RotateError::LeaseLost) => return Err(Setback::NotOurs("the lease on this tenant was lost")),
+            match self.offer(&fresh).await {
+                Ok(()) => return Ok(()),
                 Err(RotateError::Moved) => return Err(Setback::NotOurs("the refresh token was replaced meanwhile")),
-                Err(RotateError::Unsealable(error)) => return Err(key_ring_trouble(error)),
+                // It may be ours again in a moment: after an outage of the database every lease is a new one.
+                Err(error @ RotateError::LeaseLost) => {
+                    return Err(Setback::Unsaved(Box::new(Unsaved::without_lease(fresh, unstored(&error), &self.config))));
+                }
                 // Its outcome is unknown, which is a normal case: the same commit again is harmless.
-                Err(RotateError::Database(error)) => {
+                Err(error @ (RotateError::Database(_) | RotateError::Unsealable(_))) => {
                     let delay = backoff.next_delay(None);
-                    if backoff.failures() >= self.config.commit_attempts {
-                        let mut trouble =
-                            passing(format!("a new refresh token could not be stored, so its access token was not used: {error}"));
-                        trouble.action = "the operator of tocsin sees to the database; the sign-in is tried again by itself".to_owned();
-                        return Err(Setback::Ours(trouble));
+                    let lasts = matches!(error, RotateError::Unsealable(_)) || backoff.failures() >= self.config.commit_attempts;
+                    if lasts || self.stopping.run_until_cancelled(sleep(delay)).await.is_none() {
+                        return Err(Setback::Unsaved(Box::new(Unsaved::new(fresh, why(error), Instant::now(), &self.config))));
                     }
-                    sleep(delay).await;
                 }
             }
         }
@@ -179,7 +190,7 @@ impl Core {
             Some(held) if held.epoch == tenant.epoch => {}
             _ => return Err(Setback::InDoubt("the lease on this tenant was lost")),
         }
-        if set.trusted_until < Instant::now() + self.config.lease_margin {
+        if set.trusted_until < Instant::now() + self.config.lease_margin + self.slept(&set) {
             return Err(Setback::InDoubt("the lease on this tenant has not been confirmed by the database"));
         }
         Ok(())
@@ -200,13 +211,13 @@ struct Asking<'a> {
 fn unopened(error: VaultError) -> Setback {
     match error {
         VaultError::Database(_) => Setback::Ours(passing(error.to_string())),
-        VaultError::Unreadable(reason) => key_ring_trouble(reason),
+        VaultError::Unreadable(reason) => Setback::Ours(key_ring_trouble(reason)),
     }
 }
 
 /// What the vault says of a note that a redemption worked. Without the note nothing is lost: the next
 /// redemption writes it. Without the lease the access token is not ours to use.
-fn noted(fence: Fence, outcome: Result<(), RotateError>) -> Result<(), Setback> {
+pub(crate) fn noted(fence: Fence, outcome: Result<(), RotateError>) -> Result<(), Setback> {
     match outcome {
         Err(RotateError::LeaseLost) => Err(Setback::NotOurs("the lease on this tenant was lost")),
         Err(error) => {
@@ -217,13 +228,24 @@ fn noted(fence: Fence, outcome: Result<(), RotateError>) -> Result<(), Setback> 
     }
 }
 
-fn key_ring_trouble(reason: String) -> Setback {
-    Setback::Ours(Trouble {
+pub(crate) fn key_ring_trouble(reason: String) -> Trouble {
+    Trouble {
         verdict: Verdict::OurBug,
         reason,
         action: "the operator of tocsin compares `tocsin key status` with the key ring file, or imports a new refresh token".to_owned(),
         code: None,
-    })
+    }
+}
+
+/// A rotated token that the database has not taken.
+pub(crate) fn unstored(error: &RotateError) -> Trouble {
+    let mut trouble = passing(format!("a new refresh token could not be stored, so its access token was not used: {error}"));
+    trouble.action = "the operator of tocsin sees to the database; the token is held and stored as soon as it answers".to_owned();
+    trouble
+}
+
+fn rehearsed(rehearsed: rehearsal::Rehearsed) -> Setback {
+    Setback::Ours(passing(rehearsed.to_string()))
 }
 
 fn nothing_stored() -> Setback {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use domain::ports::NoToken;
-use domain::{AccessToken, Audience, HeldTenant, Report, ReportOrigin, TenantId, Trouble, Verdict, metric};
+use domain::{AccessToken, Audience, HeldTenant, Report, ReportOrigin, TenantId, Trouble, Verdict, metric, rehearsal};
 use microsoft::Grant;
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use crate::core::{Core, Slot, passing};
 use crate::redeemer::Refused;
 use crate::refresh::{Belief, Setback};
 use crate::slot::{Hold, Now};
+use crate::unsaved::Unsaved;
 
 /// Who wants the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +35,18 @@ impl Core {
     /// # Errors
     /// [`NoToken`] when there is none to be had now, reported where a report is due.
     pub(crate) async fn obtain(&self, tenant: TenantId, slot: &Slot, audience: Audience, wish: Wish) -> Result<AccessToken, NoToken> {
-        let _alone = slot.gate.lock().await;
+        let _alone = if rehearsal::bug("two-redemptions-at-once") { None } else { Some(slot.gate.lock().await) };
         // The queue may have been long: what the registry says of the tenant now is what counts.
         let Some(tenant) = self.held(tenant) else {
             return Err(self.no_token(passing("another replica looks after this tenant"), A_MOMENT));
         };
         let tenant = &*tenant;
         slot.memory().adopt(tenant);
+        // The stored token is used up while its successor is not stored.
+        if let Err(hold) = self.save_held(tenant.id, slot, false).await {
+            self.plan(tenant, slot);
+            return Err(self.no_token(hold.trouble, hold.until - self.now().instant));
+        }
         // Whoever held the gate before may have fetched it, or met what stands in the way.
         match wish {
             Wish::Asked => {
@@ -72,6 +78,7 @@ impl Core {
         };
         let outcome = self.attempt(tenant, audience, belief).await;
         let answer = match outcome {
+            Err(Setback::Unsaved(unsaved)) => Err(self.settle_unsaved(tenant, slot, audience, *unsaved)),
             // What the old credential came to says nothing about a new one that arrived meanwhile.
             outcome if !slot.memory().is_of(tenant) => {
                 outcome.map_err(|_| self.no_token(passing("the credential was replaced meanwhile"), A_MOMENT))
@@ -83,7 +90,38 @@ impl Core {
         answer
     }
 
-    fn settle_success(&self, tenant: &HeldTenant, slot: &Slot, audience: Audience, wish: Wish, token: AccessToken) -> AccessToken {
+    /// What came back is held. Without the lease the tenant is not ours to speak for.
+    fn settle_unsaved(&self, tenant: &HeldTenant, slot: &Slot, audience: Audience, unsaved: Unsaved) -> NoToken {
+        let now = self.now();
+        let Hold { trouble, until } = unsaved.hold(now.instant);
+        let ours = unsaved.offer_at().is_some();
+        let in_need = {
+            let mut memory = slot.memory();
+            memory.unsaved = Some(unsaved);
+            // The lease may have become another one of ours while the answer was on its way.
+            if let Some(held) = self.held(tenant.id) {
+                memory.adopt(&held);
+            }
+            memory.needs_somebody()
+        };
+        if ours && !in_need {
+            self.report(tenant, &trouble);
+            self.tell(tenant, slot, audience, &trouble);
+        } else if !ours {
+            count("lease-lost");
+            tracing::debug!(tenant.id = %tenant.id, %audience, "the lease on this tenant was lost, so an access token is not used");
+        }
+        self.no_token(trouble, until - now.instant)
+    }
+
+    pub(crate) fn settle_success(
+        &self,
+        tenant: &HeldTenant,
+        slot: &Slot,
+        audience: Audience,
+        wish: Wish,
+        token: AccessToken,
+    ) -> AccessToken {
         count("ok");
         let now = self.now();
         if let Some(lasted) = self.breaker(tenant, |breaker| breaker.worked(now.instant)) {
@@ -119,6 +157,7 @@ impl Core {
     ) -> NoToken {
         let now = self.now();
         let (trouble, dead) = match setback {
+            Setback::Unsaved(unsaved) => return self.settle_unsaved(tenant, slot, audience, *unsaved),
             Setback::Stopping => return self.no_token(passing("the daemon is stopping"), A_MOMENT),
             Setback::Shut(trouble, until) => return self.settle_shut(slot, trouble, until, now),
             Setback::InDoubt(why) => return self.settle_doubt(slot, why, now),

@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::unsaved::Unsaved;
 
 /// What is remembered of one tenant.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Memory {
     keep_alive_at: Option<Instant>,
     /// The worker leaves the tenant alone until then; callers do not.
     snooze: Option<Instant>,
+    /// A rotated refresh token that is not stored yet.
+    pub(crate) unsaved: Option<Unsaved>,
     /// What was last logged per audience, so that a state is told once.
     told: BTreeMap<Audience, (&'static str, Option<String>)>,
 }
@@ -82,6 +85,7 @@ impl Memory {
             kept_since: None,
             keep_alive_at: None,
             snooze: None,
+            unsaved: None,
             told: BTreeMap::new(),
         }
     }
@@ -103,6 +107,9 @@ impl Memory {
             self.snooze = None;
             self.kept_since = None;
             self.keep_alive_at = None;
+        }
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.ours(tenant.epoch, Instant::now());
         }
         self.polled = tenant.is_polled();
         self.audiences = tenant.sources.iter().map(|source| source.audience()).collect();
@@ -145,13 +152,16 @@ impl Memory {
     pub(crate) fn live_token(&mut self, audience: Audience, at: Now) -> Option<AccessToken> {
         let cached = self.tokens.get_mut(&audience)?;
         cached.asked_at = at.instant;
-        // Judged by the wall clock: a machine that slept has not moved the other one.
+        // Judged by both clocks: a machine that slept has not moved the one, a step back moves the other (I31).
         let margin = Duration::from_secs(60).min(cached.life / 10);
-        (cached.token.expires_at > at.wall.plus(margin)).then(|| cached.token.clone())
+        (cached.token.expires_at > at.wall.plus(margin) && cached.drop_at > at.instant + margin).then(|| cached.token.clone())
     }
 
     /// What stands in the way of asking the sign-in service for this audience.
     pub(crate) fn hold(&self, audience: Audience, now: Instant) -> Option<Hold> {
+        if let Some(unsaved) = self.unsaved.as_ref().filter(|unsaved| unsaved.offer_at().is_none_or(|at| at > now)) {
+            return Some(unsaved.hold(now));
+        }
         let need = self.needs.get(&audience).map(|need| &need.hold);
         let holds = [need, self.suspects.get(&audience), self.pause.as_ref()];
         let until = holds.iter().flatten().map(|hold| hold.until).max().filter(|until| *until > now)?;
@@ -262,6 +272,11 @@ impl Memory {
         refused
     }
 
+    /// Whether a token that is held is to be offered now.
+    pub(crate) fn is_offer_due(&self, now: Instant) -> bool {
+        self.unsaved.as_ref().and_then(Unsaved::offer_at).is_some_and(|at| at <= now)
+    }
+
     /// Drops what has ended.
     pub(crate) fn tidy(&mut self, now: Instant) {
         self.tokens.retain(|_, cached| cached.drop_at > now);
@@ -285,15 +300,18 @@ impl Memory {
 
     /// When the worker has something to do for this tenant.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let work = self.work().map(|(due, _)| due).min();
-        let work = work.map(|due| self.snooze.map_or(due, |snooze| due.max(snooze)));
+        let work = match &self.unsaved {
+            // Nothing is redeemed before it is stored.
+            Some(unsaved) => unsaved.offer_at(),
+            None => self.work().map(|(due, _)| due).min().map(|due| self.snooze.map_or(due, |snooze| due.max(snooze))),
+        };
         let ends = self.tokens.values().map(|cached| cached.drop_at).min();
         work.into_iter().chain(ends).min()
     }
 
     /// Which audiences are to be redeemed now.
     pub(crate) fn due_audiences(&self, now: Instant) -> Vec<Audience> {
-        if self.snooze.is_some_and(|snooze| snooze > now) {
+        if self.unsaved.is_some() || self.snooze.is_some_and(|snooze| snooze > now) {
             return Vec::new();
         }
         let mut due: Vec<_> = self.work().filter(|(due, _)| *due <= now).map(|(_, audience)| audience).collect();

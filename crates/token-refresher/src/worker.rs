@@ -72,6 +72,7 @@ impl Worker {
     /// Takes over the tenants of the newest set.
     fn take_over(&self, tenants: &mut watch::Receiver<Arc<domain::TenantSet>>) {
         let set = Arc::clone(&tenants.borrow_and_update());
+        self.core.slept(&set);
         for tenant in set.tenants.values() {
             let slot = self.core.slot(tenant);
             self.core.plan(tenant, &slot);
@@ -85,8 +86,16 @@ impl Worker {
         while jobs.len() < core.config.concurrency {
             let now = Instant::now();
             let Some(id) = locked(&core.agenda).pop_due(now) else { return };
-            let Some((tenant, slot)) = self.look_up(id) else { continue };
+            let Some(slot) = core.known_slot(id) else { continue };
             slot.memory().tidy(now);
+            if slot.memory().is_offer_due(now) {
+                jobs.spawn(save(Arc::clone(core), id, slot));
+                continue;
+            }
+            let Some(tenant) = core.held(id) else {
+                core.plan_offer(id, &slot);
+                continue;
+            };
             if slot.memory().due_audiences(now).is_empty() {
                 core.plan(&tenant, &slot);
             } else {
@@ -95,23 +104,40 @@ impl Worker {
         }
     }
 
-    fn look_up(&self, id: TenantId) -> Option<(Arc<HeldTenant>, Arc<Slot>)> {
-        Some((self.core.held(id)?, self.core.known_slot(id)?))
-    }
-
     async fn drain(&self, mut jobs: JoinSet<()>) {
         let core = &self.core;
         core.stopping.cancel();
         core.under_way.close();
         let all = async {
-            while jobs.join_next().await.is_some() {}
-            core.under_way.wait().await;
+            // What is held need not wait for those who still hang at a sign-in service.
+            tokio::join!(
+                async {
+                    while jobs.join_next().await.is_some() {}
+                    core.under_way.wait().await;
+                },
+                core.save_all(),
+            );
+            core.save_all().await;
         };
         if timeout(core.config.drain, all).await.is_err() {
             let count = jobs.len() + core.under_way.len();
             tracing::warn!(count, "token refreshes were still in flight when the daemon stopped");
         }
+        core.tell_unsaved();
         core.outbox.flush();
+    }
+}
+
+/// Offers a token that is held to the database once more. The tenant need not be ours: the fence decides.
+async fn save(core: Arc<Core>, id: TenantId, slot: Arc<Slot>) {
+    {
+        let _alone = slot.gate.lock().await;
+        // What stands in the way is in memory, with the time of the next offer.
+        let _ = core.save_held(id, &slot, false).await;
+    }
+    match core.held(id) {
+        Some(tenant) => core.plan(&tenant, &slot),
+        None => core.plan_offer(id, &slot),
     }
 }
 

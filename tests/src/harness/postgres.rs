@@ -1,4 +1,4 @@
-//! A fresh database for each story, on the server that `DATABASE_URL` names.
+//! A fresh database for each story, on the server that `DATABASE_URL` names or on one of the story's own.
 
 use anyhow::Context;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -13,7 +13,7 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Makes an empty database.
+    /// Makes an empty database on the server that `DATABASE_URL` names.
     ///
     /// # Errors
     /// When there is no server: `./dev test` starts one.
@@ -22,6 +22,14 @@ impl TestDatabase {
             .find(|(name, _)| name == "DATABASE_URL")
             .map(|(_, value)| value)
             .context("DATABASE_URL is not set; run this through ./dev test")?;
+        Self::create_on(&url).await
+    }
+
+    /// Makes an empty database on another server, such as one that a story is going to stop.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn create_on(url: &str) -> anyhow::Result<Self> {
         let server: PgConnectOptions = url.parse()?;
         let name = format!("story_{}", uuid::Uuid::new_v4().simple());
         let mut connection = server.connect().await?;
@@ -45,6 +53,24 @@ impl TestDatabase {
                 })
                 .collect();
         format!("postgres://{}@localhost:{}/{}?host={encoded}", self.server.get_username(), self.server.get_port(), self.name)
+    }
+
+    /// The URL for a daemon that gets here through a door.
+    pub fn url_through(&self, door: std::net::SocketAddr) -> String {
+        format!("postgres://{}@{door}/{}?sslmode=disable", self.server.get_username(), self.name)
+    }
+
+    /// Where a door to the server has to lead.
+    ///
+    /// # Errors
+    /// When the server is at no address a door can lead to.
+    pub fn target(&self) -> anyhow::Result<super::Target> {
+        let host = self.server.get_host();
+        let folder = self.server.get_socket().cloned().or_else(|| host.starts_with('/').then(|| host.into()));
+        match folder {
+            Some(folder) => Ok(super::Target::Unix(folder.join(format!(".s.PGSQL.{}", self.server.get_port())))),
+            None => Ok(super::Target::Tcp(format!("{host}:{}", self.server.get_port()).parse()?)),
+        }
     }
 
     /// Cuts every connection of others to this database.

@@ -212,6 +212,27 @@ impl Daemon {
         Ok(kilobytes * 1024)
     }
 
+    /// How many files and connections it has open.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn open_files(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid()?))?.count())
+    }
+
+    /// The id under which it holds leases, as it says in its log.
+    ///
+    /// # Errors
+    /// When it does not say so within half a minute.
+    pub async fn replica_id(&self) -> anyhow::Result<uuid::Uuid> {
+        eventually("the daemon says which replica it is", Duration::from_secs(30), async || {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let said = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["replica.id"].as_str()?.parse().ok();
+            log.lines().rev().find_map(said).ok_or_else(|| self.last_words())
+        })
+        .await
+    }
+
     /// Where its ops endpoint listens, as it says in its log.
     ///
     /// # Errors

@@ -32,6 +32,12 @@ pub struct Tally {
     pub unknown: Vec<String>,
     /// The latest state shows an older version than the newest one.
     pub stale: Vec<String>,
+    /// Incidents that are published and either not stored, or stored in another state than the newest.
+    pub incidents_wrong: Vec<String>,
+    /// Alerts that name another incident than the one where they are, merges followed.
+    pub misplaced: Vec<String>,
+    /// Versions of alerts that are kept in quarantine.
+    pub quarantined: usize,
     /// Records without an id that are neither stored nor in quarantine.
     pub poison_lost: usize,
 }
@@ -47,13 +53,20 @@ impl Tally {
         let mut may: BTreeSet<Place> = BTreeSet::new();
         let mut newest: BTreeMap<(Uuid, String), BTreeSet<String>> = BTreeMap::new();
         let mut nameless: Vec<(Uuid, String)> = Vec::new();
+        let sql = "select directory_id, encode(sha256(raw_bytes), 'hex') from dash.quarantine";
+        let quarantined: BTreeSet<(Uuid, String)> = sqlx::query_as(sql).fetch_all(pool).await?.into_iter().collect();
         for row in ledger.all_rows() {
             let hash = row.sha256();
+            // A record that cannot be stored as an alert is kept as bytes, and is not lost either.
+            if row.alert_id.is_some() && quarantined.contains(&(row.tenant, hash.clone())) {
+                tally.quarantined += 1;
+                continue;
+            }
             let Some(id) = row.alert_id else {
                 nameless.push((row.tenant, hash));
                 continue;
             };
-            if row.latest {
+            if row.newest {
                 newest.entry((row.tenant, id.clone())).or_default().insert(hash.clone());
             }
             let place = (row.tenant, row.source.name(), id, hash);
@@ -90,15 +103,34 @@ impl Tally {
                 tally.stale.push(format!("{} {}", key.0, key.1));
             }
         }
-        let sql = "select directory_id, encode(sha256(raw_bytes), 'hex') from dash.quarantine";
-        let quarantined: BTreeSet<(Uuid, String)> = sqlx::query(sql)
-            .fetch_all(pool)
-            .await?
-            .into_iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<_, sqlx::Error>>()?;
         tally.poison_lost = nameless.iter().filter(|record| !quarantined.contains(record)).count();
+        tally.take_incidents(ledger, pool).await?;
         Ok(tally)
+    }
+
+    /// Compares incidents, and where alerts are, of the tenants that are watched through incidents as well.
+    async fn take_incidents(&mut self, ledger: &Ledger, pool: &PgPool) -> anyhow::Result<()> {
+        let watched: Vec<Uuid> = ledger.counts().iter().filter(|count| count.incidents > 0).map(|count| count.directory_id).collect();
+        if watched.is_empty() {
+            return Ok(());
+        }
+        let sql = "select directory_id, incident_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex') from dash.incident";
+        let rows: Vec<(Uuid, String, String)> = sqlx::query_as(sql).fetch_all(pool).await?;
+        let stored: BTreeMap<(Uuid, String), String> = rows.into_iter().map(|(tenant, id, hash)| ((tenant, id), hash)).collect();
+        for row in watched.iter().flat_map(|tenant| ledger.incidents(*tenant)).filter(|row| row.latest) {
+            let Some(id) = row.incident_id.clone() else { continue };
+            if stored.get(&(row.tenant, id.clone())) != Some(&row.sha256()) {
+                self.incidents_wrong.push(format!("{} {id}", row.tenant));
+            }
+        }
+        let sql = "select directory_id, alert_id, incident_id from dash.alert where directory_id = any($1)";
+        let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(sql).bind(&watched).fetch_all(pool).await?;
+        self.misplaced = rows
+            .into_iter()
+            .filter(|(tenant, id, incident)| ledger.incident_of(*tenant, id) != *incident)
+            .map(|(tenant, id, incident)| format!("{tenant} {id} in {}", incident.unwrap_or_default()))
+            .collect();
+        Ok(())
     }
 
     /// Whether everything is there, once, as it came, and the latest state is the latest.
@@ -108,6 +140,8 @@ impl Tally {
             && self.duplicated.is_empty()
             && self.unknown.is_empty()
             && self.stale.is_empty()
+            && self.incidents_wrong.is_empty()
+            && self.misplaced.is_empty()
             && self.poison_lost == 0
     }
 }
@@ -121,6 +155,16 @@ impl fmt::Display for Tally {
         write!(f, "duplicate {:>7}{}", self.duplicated.len(), some(&self.duplicated))?;
         if !self.unknown.is_empty() || !self.stale.is_empty() {
             write!(f, "\nunknown {}{}, stale {}{}", self.unknown.len(), some(&self.unknown), self.stale.len(), some(&self.stale))?;
+        }
+        if !self.incidents_wrong.is_empty() || !self.misplaced.is_empty() {
+            write!(
+                f,
+                "\nincidents wrong {}{}, alerts in the wrong incident {}{}",
+                self.incidents_wrong.len(),
+                some(&self.incidents_wrong),
+                self.misplaced.len(),
+                some(&self.misplaced)
+            )?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::postgres::TestDatabase;
 use super::process::{Daemon, run};
-use super::{Tally, eventually};
+use super::{Proxy, Tally, eventually};
 
 /// What a story wants.
 pub struct Setup {
@@ -50,11 +50,19 @@ impl World {
     /// # Errors
     /// When a part cannot be made.
     pub async fn build(setup: Setup) -> anyhow::Result<Self> {
+        let database = if setup.embedded { None } else { Some(TestDatabase::create().await?) };
+        Self::build_on(setup, database).await
+    }
+
+    /// The same on this database.
+    ///
+    /// # Errors
+    /// When a part cannot be made.
+    pub async fn build_on(setup: Setup, database: Option<TestDatabase>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("tocsin-").tempdir()?;
         // An embedded Postgres of root runs as another user, who must get through.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
         let cloud = Simulator::start(setup.cloud)?;
-        let database = if setup.embedded { None } else { Some(TestDatabase::create().await?) };
         let config = folder.path().join("tocsin.toml");
         let world = Self { cloud, database, config, folder, daemons: AtomicU32::new(0) };
         world.write_private("app.secret", world.cloud.client_secret())?;
@@ -148,8 +156,59 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub fn serve_with(&self, environment: &[(&str, &str)]) -> anyhow::Result<Daemon> {
+        self.serve_config(&self.config, environment)
+    }
+
+    /// Writes another configuration, which differs in the address of the database: such as one behind a proxy.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the world has no database of its own.
+    pub fn config_for(&self, name: &str, database_url: &str) -> anyhow::Result<PathBuf> {
+        let direct = self.database.as_ref().context("the daemon runs its own Postgres")?.url();
+        let text = std::fs::read_to_string(&self.config)?;
+        anyhow::ensure!(text.contains(&direct), "the configuration does not name {direct}");
+        let path = self.path(&format!("{name}.toml"));
+        std::fs::write(&path, text.replace(&direct, database_url))?;
+        Ok(path)
+    }
+
+    /// Starts a daemon with another configuration of this world.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn serve_config(&self, config: &Path, environment: &[(&str, &str)]) -> anyhow::Result<Daemon> {
+        Daemon::start(config, &self.next_log(), environment)
+    }
+
+    /// The file for the log of the next daemon.
+    pub fn next_log(&self) -> PathBuf {
         let number = self.daemons.fetch_add(1, Ordering::Relaxed);
-        Daemon::start(&self.config, &self.path(&format!("daemon-{number}.log")), environment)
+        self.path(&format!("daemon-{number}.log"))
+    }
+
+    /// Starts a daemon that reaches database and cloud through doors of its own, where they are given.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn serve_through(
+        &self,
+        name: &str,
+        extra: &str,
+        database: Option<&Proxy>,
+        cloud: Option<&Proxy>,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Daemon> {
+        let mut toml = self.toml(extra);
+        if let Some((own, door)) = self.database.as_ref().zip(database) {
+            toml = toml.replace(&own.url(), &own.url_through(door.address()));
+        }
+        if let Some(door) = cloud {
+            toml = toml.replace(self.cloud.base_url(), &format!("http://{}", door.address()));
+        }
+        let config = self.path(&format!("{name}.toml"));
+        std::fs::write(&config, toml)?;
+        let number = self.daemons.fetch_add(1, Ordering::Relaxed);
+        Daemon::start(&config, &self.path(&format!("daemon-{number}.log")), environment)
     }
 
     /// The folder of the world.

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use tenant_registry::Registry;
 
 use super::Setting;
+use super::asking::unread as failure;
 use crate::cli::{self, Alerts};
 use crate::failure::{Exit, Failure};
 use crate::output::printable;
@@ -109,9 +110,4 @@ async fn resolve(pool: &PgPool, filter: cli::AlertFilter) -> Result<AlertFilter,
         since: filter.since.map(|since| SystemClock.now().minus(since)),
         limit: filter.limit,
     })
-}
-
-fn failure(error: sink::ReadError) -> Failure {
-    let exit = if error.is_unreachable() { Exit::Temporary } else { Exit::Failed };
-    Failure::new(exit, error.to_string())
 }

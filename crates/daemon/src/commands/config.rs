@@ -27,12 +27,13 @@ pub(super) fn run(setting: &Setting, command: &ConfigCommand) -> Result<(), Fail
             setting.output.rows(&["KEY", "VALUE", "FROM"], &rows, |row| vec![row.key.clone(), row.value.clone(), row.origin.clone()])
         }
         ConfigCommand::Check => {
-            check(setting)?;
-            for warning in &setting.config.warnings {
+            let mut warnings = setting.config.warnings.clone();
+            warnings.extend(check(setting)?);
+            for warning in &warnings {
                 setting.output.note(&format!("warning: {warning}"));
             }
             if setting.output.json {
-                setting.output.document(&serde_json::json!({ "ok": true, "warnings": setting.config.warnings }))
+                setting.output.document(&serde_json::json!({ "ok": true, "warnings": warnings }))
             } else {
                 setting.output.line("the configuration is fine")
             }
@@ -40,11 +41,11 @@ pub(super) fn run(setting: &Setting, command: &ConfigCommand) -> Result<(), Fail
     }
 }
 
-/// The files that the configuration names: there, readable by their owner only, and not empty.
-fn check(setting: &Setting) -> Result<(), Failure> {
+/// The files that the configuration names: there, not open to others, and not empty. Answers what is unwise about them.
+fn check(setting: &Setting) -> Result<Vec<String>, Failure> {
     let config = &setting.config;
     let unusable = |error: &dyn std::fmt::Display| Failure::new(Exit::Config, error.to_string());
-    tenant_registry::KeyRing::load(&config.key_file).map_err(|error| unusable(&error))?;
+    let ring = tenant_registry::KeyRing::load(&config.key_file).map_err(|error| unusable(&error))?;
     for (name, app) in &config.apps {
         if let Some(file) = &app.client_secret_file {
             read_secret_file(file, "an app's client secret").map_err(|error| unusable(&format!("apps.{name}: {error}")))?;
@@ -56,5 +57,5 @@ fn check(setting: &Setting) -> Result<(), Failure> {
     if let Some(file) = &config.database.migrate_url_file {
         read_secret_file(file, "a database URL").map_err(|error| unusable(&format!("database.migrate_url_file: {error}")))?;
     }
-    Ok(())
+    Ok(config.shared_files(&ring))
 }

@@ -31,6 +31,9 @@ pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure
     for file in config.apps.values().filter_map(|app| app.client_secret_file.as_deref()) {
         read_secret_file(file, "an app's client secret").map_err(unusable)?;
     }
+    for warning in config.shared_files(&ring) {
+        tracing::warn!("{warning}");
+    }
     // The database first: on an embedded one, that is where a second daemon is told who is there.
     let mut database = Reached::reach(&config, Purpose::Serve).await?.open(options.migrate, CONNECTIONS).await?;
     match start(&config, ring, &database).await {

@@ -16,6 +16,7 @@ use super::{Setting, confirm};
 use crate::cli::{Named, Tenant};
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
+use crate::progress::words;
 
 /// Works on tenants.
 pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failure> {
@@ -151,12 +152,45 @@ async fn show(setting: &Setting, registry: &Registry, pool: &PgPool, named: &Nam
             .into_iter()
             .map(|row| row.try_get("feed"))
             .collect::<Result<_, _>>()?;
-    let mut document = serde_json::to_value(&tenant).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let unwritable = |error: serde_json::Error| Failure::new(Exit::Failed, error.to_string());
+    let mut document = serde_json::to_value(&tenant).map_err(unwritable)?;
     document["feeds"] = feeds.into();
+    let backfills: Vec<_> = sink::read::rereads(pool, Some(tenant.id)).await.map_err(super::asking::unread)?;
+    let comparisons: Vec<serde_json::Value> = sqlx::query_scalar(
+        "select distinct on (source) to_jsonb(c) - 'directory_id' from dash.reconciliation c where directory_id = $1 order by source, finished_at desc",
+    )
+    .bind(tenant.id.0)
+    .fetch_all(pool)
+    .await?;
+    for feed in document["feeds"].as_array_mut().into_iter().flatten() {
+        let source = feed["source"].clone();
+        let backfill = backfills.iter().find(|row| row.errand == domain::Errand::Backfill.as_str() && source == row.source.as_str());
+        let comparison = comparisons.iter().find(|row| row["source"] == source);
+        if setting.output.json {
+            feed["backfill"] = serde_json::to_value(backfill).map_err(unwritable)?;
+            feed["last_comparison"] = comparison.cloned().unwrap_or_default();
+        } else {
+            feed["backfill"] = backfill.map(words).into();
+            feed["last_comparison"] = comparison.map(compared).into();
+        }
+    }
     if setting.output.json {
         return setting.output.document(&document);
     }
     setting.output.rows(&["", ""], &facts("", &document), |(key, value)| vec![key.clone(), value.clone()])
+}
+
+/// A comparison in one line.
+fn compared(row: &serde_json::Value) -> String {
+    let count = |key: &str| row[key].as_i64().unwrap_or(0);
+    let differences: Vec<String> = [("missing", "missing"), ("changed", "changed"), ("only_stored", "only stored")]
+        .into_iter()
+        .filter(|(key, _)| count(key) > 0)
+        .map(|(key, words)| format!("{} {words}", count(key)))
+        .collect();
+    let found = if differences.is_empty() { "nothing differed".to_owned() } else { differences.join(", ") };
+    let when = row["finished_at"].as_str().map(|at| at.split_once('.').map_or(at, |(seconds, _)| seconds)).unwrap_or_default();
+    format!("{when}: {} at the source, {} stored, {found}", count("at_source"), count("stored"))
 }
 
 /// A document as lines of key and value; what is null is left out.

@@ -21,6 +21,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) apps: BTreeMap<String, App>,
     pub(super) poll: Poll,
+    pub(super) ladder: Ladder,
     pub(super) budget: Budget,
 }
 
@@ -77,8 +78,27 @@ pub(super) struct Poll {
     pub(super) overlap: Duration,
     #[serde(deserialize_with = "duration")]
     pub(super) first_sync: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) source_keeps: Duration,
     #[serde(deserialize_with = "count")]
     pub(super) page_size: u32,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Ladder {
+    #[serde(deserialize_with = "duration")]
+    pub(super) short_reach: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) short_every: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) long_reach: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) long_every: Duration,
+    pub(super) compare: bool,
+    #[serde(deserialize_with = "duration")]
+    pub(super) compare_reach: Duration,
+    #[serde(deserialize_with = "time_of_day")]
+    pub(super) compare_at: Duration,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +158,17 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no duration; write it like 30s, 15m or 90d")))
+}
+
+fn time_of_day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let number = |digits: &str, below: u64| {
+        let number: u64 = digits.parse().ok().filter(|_| digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+        (number < below).then_some(number)
+    };
+    let time = text.split_once(':').and_then(|(hours, minutes)| Some(number(hours, 24)? * 60 + number(minutes, 60)?));
+    time.map(|minutes| Duration::from_secs(minutes * 60))
+        .ok_or_else(|| serde::de::Error::custom(format!("\"{text}\" is no time of day; write it like 02:00, in UTC")))
 }
 
 fn format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {

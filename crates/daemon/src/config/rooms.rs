@@ -22,6 +22,8 @@ impl Config {
             interval: self.poll.interval,
             overlap: self.poll.overlap,
             first_sync: self.poll.first_sync,
+            source_keeps: self.poll.source_keeps,
+            ladder: self.ladder,
             page_size: self.poll.page_size,
             graph_per_minute: self.budget.graph_per_minute,
             defender_per_minute: self.budget.defender_per_minute,

@@ -58,6 +58,16 @@ pub(crate) fn read_secret_file(path: &Path, what: &'static str) -> Result<Zeroiz
     Ok(Zeroizing::new(secret.to_owned()))
 }
 
+/// What is allowed but unwise about a secret file, in a sentence: its group may read it.
+pub(crate) fn shared_with_group(path: &Path, what: &str) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.mode() & 0o777;
+    // systemd shows the mask of an access list in the group bits of a credential.
+    (mode & 0o070 != 0 && !path.starts_with("/run/credentials")).then(|| {
+        let path = path.display();
+        format!("{path} holds {what} and may be read by its group (mode {mode:03o}); unless that is meant, type: chmod 600 {path}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -82,6 +92,16 @@ mod tests {
         let sentence = read_secret_file(file.path(), "a secret").unwrap_err().to_string();
         assert!(sentence.contains("mode 644") && sentence.contains("chmod 600"), "{sentence}");
         assert!(!sentence.contains("s3cret"));
+    }
+
+    #[test]
+    fn a_file_that_its_group_can_read_is_taken_with_a_warning() {
+        let file = file("s3cret", 0o640);
+        assert_eq!(read_secret_file(file.path(), "a secret").unwrap().as_str(), "s3cret");
+        let warning = shared_with_group(file.path(), "a secret").unwrap();
+        assert!(warning.contains("mode 640") && warning.contains("chmod 600"), "{warning}");
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(shared_with_group(file.path(), "a secret"), None);
     }
 
     #[test]

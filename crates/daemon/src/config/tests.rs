@@ -38,6 +38,34 @@ fn the_defaults_alone_are_a_configuration_and_hold_the_figures_of_the_contract()
     assert_eq!((config.budget.graph_per_minute, config.budget.defender_per_hour), (150, 1500));
     assert!(config.database.url.is_none());
     assert_eq!(config.clouds.len(), 5);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_defaults_of_the_poller_are_those_of_the_file() {
+    let config = Config::load(None, []).unwrap();
+    assert_eq!(config.poller(), alert_poller::Config::default());
+}
+
+#[test]
+fn the_ladder_is_climbed_as_configured_and_each_rung_can_be_taken_out() {
+    let day = Duration::from_secs(86_400);
+    let config = load("[ladder]\nshort_every = \"0s\"\nlong_reach = \"14d\"\ncompare_at = \"23:59\"\n", &[]).unwrap();
+    assert_eq!(config.ladder.short.every, Duration::ZERO);
+    assert_eq!(config.ladder.long, alert_poller::Rung { reach: 14 * day, every: day });
+    let compare = config.ladder.compare.unwrap();
+    assert_eq!((compare.reach, compare.at), (day, day - Duration::from_secs(60)));
+    assert_eq!(load("[ladder]\ncompare = false\n", &[]).unwrap().ladder.compare, None);
+    // A rung that is switched off need not make sense.
+    load("[ladder]\nshort_every = \"0s\"\nshort_reach = \"0s\"\ncompare = false\ncompare_reach = \"1000d\"\n", &[]).unwrap();
+    assert!(load("", &[("TOCSIN_LADDER__COMPARE", "false")]).unwrap().ladder.compare.is_none());
+}
+
+#[test]
+fn what_is_of_no_use_in_the_ladder_is_a_warning() {
+    let warned = |text: &str| load(text, &[]).unwrap().warnings.join("; ");
+    assert!(warned("[ladder]\nshort_reach = \"10m\"\n").contains("ladder.short_reach = 10m is within poll.overlap = 15m"));
+    assert!(warned("[poll]\nfirst_sync = \"365d\"\n").contains("longer than poll.source_keeps"));
 }
 
 #[test]
@@ -100,6 +128,15 @@ fn wrong_values_are_one_sentence_with_key_and_place() {
         ("[apps.main]\nclient_id = \"x\"\ncertificate_file = \"/c\"\n", vec!["apps.main.certificate_file", "client_secret_file"]),
         ("[clouds.lab]\nlogin_url = \"https://x\"\n", vec!["clouds.lab", "graph_url is missing"]),
         ("[clouds.global]\ngraph_url = \"http://graph.microsoft.com\"\n", vec!["clouds.global", "http"]),
+        ("[poll]\nsource_keeps = \"5m\"\n", vec!["poll.source_keeps = 5m", "poll.overlap = 15m", "180d"]),
+        ("[ladder]\nshort_reach = \"0s\"\n", vec!["ladder.short_reach", "ladder.short_every = \"0s\""]),
+        ("[ladder]\nlong_reach = \"200d\"\n", vec!["ladder.long_reach = 6months 17days", "poll.source_keeps"]),
+        ("[ladder]\nshort_every = \"10ms\"\n", vec!["ladder.short_every", "1s", "0s"]),
+        ("[ladder]\ncompare_reach = \"0s\"\n", vec!["ladder.compare_reach", "ladder.compare = false"]),
+        ("[ladder]\ncompare_at = \"2am\"\n", vec!["ladder.compare_at", "FILE", "2am", "02:00", "UTC"]),
+        ("[ladder]\ncompare_at = \"24:00\"\n", vec!["ladder.compare_at", "24:00"]),
+        ("[ladder]\ncompare_at = \"+2:00\"\n", vec!["ladder.compare_at", "+2:00"]),
+        ("[ladder]\nshort_evry = \"1h\"\n", vec!["ladder.short_evry", "did you mean ladder.short_every?"]),
         ("[poll\n", vec!["FILE", "line 1"]),
     ] {
         let sentence = refusal(text);

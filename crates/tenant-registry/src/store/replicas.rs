@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use domain::ReplicaId;
-use sqlx::PgTransaction;
+use domain::{ReplicaId, TenantId};
+use sqlx::{PgExecutor, PgTransaction};
 use uuid::Uuid;
 
 /// What a replica sees when it looks round.
@@ -66,6 +66,18 @@ pub(crate) async fn survey(tx: &mut PgTransaction<'_>) -> Result<Survey, sqlx::E
          ) x",
     )
     .fetch_one(&mut **tx)
+    .await
+}
+
+/// How many processes were seen lately, and whether one of them looks after this tenant.
+pub(crate) async fn attention(db: impl PgExecutor<'_>, tenant: TenantId) -> Result<(i64, bool), sqlx::Error> {
+    sqlx::query_as(
+        "-- replicas::attention
+         select (select count(*) from tocsin.replica where seen_at > now() - interval '10 seconds'),
+             exists (select from tocsin.lease where tenant = $1 and holder is not null and expires_at > now())",
+    )
+    .bind(tenant.0)
+    .fetch_one(db)
     .await
 }
 

@@ -1,6 +1,6 @@
 //! `tocsin.trouble` and `tocsin.app_fault`: what does not work now, and what an operator sees of it.
 
-use domain::{AppName, CloudName, ReplicaId, TenantId};
+use domain::{AppName, CloudName, ReplicaId, ReportOrigin, TenantId};
 use sqlx::{PgExecutor, PgTransaction};
 use uuid::Uuid;
 
@@ -31,9 +31,16 @@ pub(crate) async fn put(tx: &mut PgTransaction<'_>, rows: &[TroubleRow]) -> Resu
         "-- troubles::put
          insert into tocsin.trouble as x (tenant, origin, verdict, shown_from, reason, action, error_code)
          select n.tenant, n.origin, n.verdict, now() + n.shown_after * interval '1 second', n.reason, n.action, n.error_code
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::text[], $7::text[])
-             as n (tenant, origin, verdict, shown_after, reason, action, error_code)
-         order by n.tenant, n.origin
+         from (
+             -- Alone with the tenant: an operator may be taking this very source from it.
+             select n.*
+             from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::text[], $7::text[])
+                 as n (tenant, origin, verdict, shown_after, reason, action, error_code)
+             join tocsin.tenant t using (tenant)
+             where n.origin = $9 or n.origin = any(t.sources)
+             order by n.tenant, n.origin
+             for share of t
+         ) n
          on conflict (tenant, origin) do update set
              since = case when x.verdict = excluded.verdict or not excluded.verdict = any($8) then x.since else excluded.since end,
              shown_from = case when x.verdict = excluded.verdict or not excluded.verdict = any($8) then x.shown_from else excluded.shown_from end,
@@ -50,6 +57,7 @@ pub(crate) async fn put(tx: &mut PgTransaction<'_>, rows: &[TroubleRow]) -> Resu
     .bind(rows.iter().map(|row| row.action.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.error_code.as_deref()).collect::<Vec<_>>())
     .bind(NEEDS)
+    .bind(ReportOrigin::SignIn.as_str())
     .fetch_all(&mut **tx)
     .await
 }
@@ -75,6 +83,16 @@ pub(crate) async fn end(tx: &mut PgTransaction<'_>, over: &[(TenantId, &'static 
 pub(crate) async fn clear(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<(), sqlx::Error> {
     let statement = sqlx::query("-- troubles::clear\ndelete from tocsin.trouble where tenant = $1");
     statement.bind(tenant.0).execute(&mut **tx).await.map(drop)
+}
+
+/// Ends the troubles of sources that the tenant reads no longer: nobody would ever find them to work.
+pub(crate) async fn forget_unread(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<(), sqlx::Error> {
+    let statement = sqlx::query(
+        "-- troubles::forget_unread
+         delete from tocsin.trouble x using tocsin.tenant t
+         where x.tenant = $1 and t.tenant = x.tenant and x.origin <> $2 and not x.origin = any(t.sources)",
+    );
+    statement.bind(tenant.0).bind(ReportOrigin::SignIn.as_str()).execute(&mut **tx).await.map(drop)
 }
 
 /// The open troubles of all tenants that `me` holds.

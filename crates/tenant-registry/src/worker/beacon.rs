@@ -1,14 +1,18 @@
 //! What the others see of the worker: the published set, the status, and the end of trust.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::health::StageStatus;
-use domain::{Clock, HeldTenant, TenantId, TenantSet, metric};
+use domain::{Clock, HeldTenant, TenantId, TenantSet, Ticks, metric};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+/// Clocks that drift or are slewed part by less than this between two looks.
+const SLEPT: Duration = Duration::from_secs(2);
 
 /// Publishes, beats, and withdraws what must not be believed any more.
 pub(super) struct Beacon {
@@ -17,6 +21,10 @@ pub(super) struct Beacon {
     status: watch::Sender<StageStatus>,
     fault: Option<String>,
     trusted_until: Instant,
+    /// The two clocks when they were last compared.
+    compared: (Instant, Ticks),
+    /// The machine has slept, and nobody has drawn the consequence yet.
+    slept: bool,
 }
 
 impl Beacon {
@@ -27,12 +35,41 @@ impl Beacon {
         now: Instant,
     ) -> Self {
         metrics::gauge!(metric::LEASES_HELD).set(0);
-        Self { clock, tenants, status, fault: None, trusted_until: now }
+        let compared = (now, clock.now());
+        Self { clock, tenants, status, fault: None, trusted_until: now, compared, slept: false }
     }
 
     /// Says that the loop goes round.
     pub(super) fn beat(&self) {
         self.status.send_replace(StageStatus { beat: self.clock.now(), fault: self.fault.clone() });
+    }
+
+    /// Ends all trust when the machine has slept: tokio's clock stood still meanwhile, and the leases went on to
+    /// end (I31). A clock that was set forward looks the same and costs one renewal.
+    fn check_sleep(&mut self) {
+        let now = (Instant::now(), self.clock.now());
+        let (instant, wall) = mem::replace(&mut self.compared, now);
+        let slept = now.1.since(wall).saturating_sub(now.0 - instant);
+        if slept < SLEPT {
+            return;
+        }
+        self.slept = true;
+        self.trusted_until = now.0;
+        let published = self.tenants.borrow().tenants.len();
+        if published > 0 {
+            tracing::warn!(
+                seconds = slept.as_secs(),
+                "the machine slept, or its clock was set forward: the leases are renewed before they are believed"
+            );
+            metrics::gauge!(metric::LEASES_HELD).set(0);
+            self.tenants.send_replace(Arc::new(TenantSet::empty(now.0)));
+        }
+    }
+
+    /// Whether the machine has slept since this was last asked. All leases have to be renewed then.
+    pub(super) fn has_slept(&mut self) -> bool {
+        self.check_sleep();
+        mem::take(&mut self.slept)
     }
 
     pub(super) fn well(&mut self) {
@@ -80,15 +117,24 @@ impl Beacon {
     }
 
     /// Waits for the database, but not for ever, and goes on beating and watching meanwhile.
-    pub(super) async fn during<T>(&self, limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    pub(super) async fn during<T>(
+        &mut self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
         let mut work = pin!(timeout(limit, work));
         let mut beats = interval(super::BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return done.unwrap_or_else(|_| Err(silent(limit))),
+                done = &mut work => {
+                    // An answer from before the sleep tells nothing about now.
+                    self.check_sleep();
+                    return if self.slept { Err(slept()) } else { done.unwrap_or_else(|_| Err(silent(limit))) };
+                }
                 _ = beats.tick() => {
+                    self.check_sleep();
                     self.check_trust();
                     self.beat();
                 }
@@ -97,6 +143,80 @@ impl Beacon {
     }
 }
 
+fn slept() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the machine slept while it was being asked"))
+}
+
 fn silent(limit: Duration) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("it did not answer within {} s", limit.as_secs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::clock::ManualClock;
+    use domain::{AppName, CloudName, Epoch, Source, TenantState};
+
+    use super::*;
+
+    const NOW: Ticks = Ticks(17_900_000_000_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn world() -> (Beacon, ManualClock, watch::Receiver<Arc<TenantSet>>) {
+        let clock = ManualClock::at(NOW);
+        let (tenants, published) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
+        let (status, _) = watch::channel(StageStatus::well(NOW));
+        let mut beacon = Beacon::new(Arc::new(clock.clone()), tenants, status, Instant::now());
+        beacon.trust_until(Instant::now() + 27 * SECOND);
+        let id = TenantId(uuid::Uuid::from_u128(1));
+        let tenant = HeldTenant {
+            id,
+            name: "one".to_owned(),
+            cloud: CloudName::new("global"),
+            app: AppName::new("main"),
+            sources: vec![Source::GraphAlerts],
+            state: TenantState::Active,
+            epoch: Epoch(1),
+            credential_version: 1,
+            last_refresh_at: None,
+        };
+        beacon.publish([(id, Arc::new(tenant))].into());
+        assert_eq!(published.borrow().tenants.len(), 1);
+        (beacon, clock, published)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i31_a_machine_that_slept_believes_no_lease_before_it_is_renewed() {
+        let (mut beacon, clock, published) = world();
+        let before = published.borrow().clone();
+        clock.advance(600 * SECOND);
+        let answer = beacon.during(SECOND, async { Ok(1) }).await;
+        assert!(answer.is_err(), "an answer from before the sleep");
+        assert!(beacon.has_slept());
+        assert!(published.borrow().tenants.is_empty() && published.borrow().trusted_until <= Instant::now());
+        beacon.publish(before.tenants.clone());
+        assert!(published.borrow().tenants.is_empty(), "what was read before is not believed either");
+        assert!(!beacon.has_slept(), "once");
+        beacon.during(SECOND, async { Ok(1) }).await.unwrap();
+        beacon.trust_until(Instant::now() + 27 * SECOND);
+        beacon.publish(before.tenants.clone());
+        assert_eq!(published.borrow().tenants.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i31_neither_time_that_passes_nor_a_clock_set_back_ends_any_trust_early() {
+        let (mut beacon, clock, published) = world();
+        for _ in 0..20 {
+            tokio::time::advance(SECOND).await;
+            clock.advance(SECOND + SECOND / 100);
+            assert!(!beacon.has_slept());
+        }
+        clock.set(NOW.minus(7200 * SECOND));
+        assert!(!beacon.has_slept());
+        beacon.check_trust();
+        assert_eq!(published.borrow().tenants.len(), 1);
+        // Nor does it make the trust last longer.
+        tokio::time::advance(8 * SECOND).await;
+        beacon.check_trust();
+        assert!(published.borrow().tenants.is_empty());
+    }
 }

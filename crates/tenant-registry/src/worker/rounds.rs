@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, metric};
+use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, metric, rehearsal};
 use sqlx::PgPool;
 
 use super::news::{News, OpenTroubles, Written, origin_of, storable};
@@ -41,9 +41,11 @@ impl Rounds {
 
     /// Renews everything we hold, in one statement; how many tenants that is.
     pub(super) async fn renew(&self) -> Result<u64, sqlx::Error> {
+        point("lease.before-renew").await?;
         let mut tx = store::begin(&self.pool).await?;
         let renewed = leases::renew(&mut tx, self.me, self.config.lease).await?;
         tx.commit().await?;
+        point("lease.renewed").await?;
         Ok(renewed)
     }
 
@@ -69,14 +71,17 @@ impl Rounds {
 
     /// Takes up to `room` tenants that nobody holds; how many it were.
     pub(super) async fn claim(&self, room: usize) -> Result<usize, sqlx::Error> {
+        point("lease.before-claim").await?;
         let mut tx = store::begin(&self.pool).await?;
         let claimed = leases::claim(&mut tx, self.me, self.config.lease, i64::try_from(room).unwrap_or(i64::MAX)).await?;
         tx.commit().await?;
+        point("lease.claimed").await?;
         Ok(claimed.len())
     }
 
     /// Gives tenants back and wakes the others.
     pub(super) async fn release(&self, tenants: &[TenantId]) -> Result<(), sqlx::Error> {
+        point("lease.before-release").await?;
         let mut tx = store::begin(&self.pool).await?;
         leases::release(&mut tx, self.me, tenants).await?;
         store::announce_change(&mut tx).await?;
@@ -145,6 +150,7 @@ impl Rounds {
 
     /// Gives everything back and leaves; how many tenants we held.
     pub(super) async fn leave(&self) -> Result<u64, sqlx::Error> {
+        point("lease.before-release").await?;
         let mut tx = store::begin(&self.pool).await?;
         let released = leases::release_all(&mut tx, &[self.me]).await?;
         replicas::remove(&mut tx, &[self.me]).await?;
@@ -152,6 +158,11 @@ impl Rounds {
         tx.commit().await?;
         Ok(released)
     }
+}
+
+/// Passes a named point; a rehearsal's error looks like a database that is away.
+async fn point(name: &'static str) -> Result<(), sqlx::Error> {
+    rehearsal::point(name).await.map_err(|rehearsed| sqlx::Error::Io(std::io::Error::other(rehearsed)))
 }
 
 fn key(fence: Fence) -> (TenantId, domain::Epoch) {

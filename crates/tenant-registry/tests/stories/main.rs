@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod handover;
 mod importing;
 mod leases;
 mod operators;
 mod reports;
 mod secrecy;
 mod tokens;
+mod wire;
 mod world;

@@ -276,3 +276,31 @@ async fn each_change_is_logged_once_for_whoever_should_act(pool: PgPool) {
     );
     assert!(lines("passing trouble").is_empty());
 }
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn the_trouble_of_a_source_goes_with_the_source_and_does_not_come_back(pool: PgPool) {
+    let world = world(pool).await;
+    let line = |sources: &str| [format!("{},tenant,global,main,{sources},token", id(1))];
+    assert_eq!(world.import(&line("graph-alerts;mde-alerts")).await.failures().count(), 0);
+    let mut worker = world.worker();
+    let fence = worker.tenant(id(1)).await.fence();
+    let defender = ReportOrigin::Read(Source::MdeAlerts);
+    report(&worker, fence, defender, Verdict::NeedsCustomer).await;
+    report(&worker, fence, GRAPH, Verdict::Retry).await;
+    report(&worker, fence, SIGN_IN, Verdict::Retry).await;
+    worker.until("the need", |set| set.tenants[&id(1)].state == TenantState::NeedsCustomer).await;
+    let rows = || world.count("select count(*) from tocsin.trouble");
+    eventually("all three rows", rows, |count| *count == 3).await;
+
+    // Nobody reads Defender any more, so nobody would ever find it to work.
+    assert_eq!(world.import(&line("graph-alerts")).await.failures().count(), 0);
+    worker.until("the end of the need", |set| set.tenants[&id(1)].state == TenantState::Active).await;
+    assert_eq!(rows().await, 2, "the others stay");
+
+    // A report that was under way comes too late. One that is written with it says when both have been taken.
+    report(&worker, fence, defender, Verdict::NeedsCustomer).await;
+    report(&worker, fence, GRAPH, Verdict::NeedsConsent).await;
+    worker.until("the other need", |set| set.tenants[&id(1)].state == TenantState::NeedsConsent).await;
+    assert_eq!(world.count("select count(*) from tocsin.trouble where origin = 'mde-alerts'").await, 0);
+    worker.stop().await;
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use domain::health::StageStatus;
@@ -113,12 +113,18 @@ impl World {
     }
 
     pub(crate) fn worker_with(&self, config: Config) -> Running {
+        self.worker_over(self.registry.clone(), config)
+    }
+
+    /// A worker with connections of its own.
+    #[expect(clippy::unused_self, reason = "it belongs to this world by its database")]
+    pub(crate) fn worker_over(&self, registry: Registry, config: Config) -> Running {
         let replica = ReplicaId(Uuid::new_v4());
         let (tenants, held) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
         let (reports, inbox) = mpsc::channel(64);
         let (beat, status) = watch::channel(StageStatus::well(Ticks(0)));
         let chance = Arc::new(SeededChance::new(1));
-        let worker = RegistryWorker::new(self.registry.clone(), config, replica, Arc::new(SystemClock), chance, tenants, inbox, beat);
+        let worker = RegistryWorker::new(registry, config, replica, Arc::new(SystemClock), chance, tenants, inbox, beat);
         let stop = CancellationToken::new();
         let task = tokio::spawn(worker.run(stop.clone()));
         Running { held, reports, status, stop, task }
@@ -200,6 +206,12 @@ pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 impl Captured {
     /// Takes down everything logged on this thread until the guard is dropped.
     pub(crate) fn listen(&self, level: tracing::Level) -> tracing::subscriber::DefaultGuard {
+        // While there is one subscriber only, tracing asks the thread that first comes to a line whether anybody wants
+        // it, and that may be the thread of another story. A second one that hears nothing makes it ask all.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| {
+            tracing::Dispatch::new(tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink).finish())
+        });
         let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(self.clone()).finish();
         tracing::subscriber::set_default(subscriber)
     }

@@ -6,9 +6,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a story ends where something is not as it was told")]
 
+mod clocks;
 mod crashes;
+mod failovers;
 mod failures;
+mod outages;
 mod redeeming;
+mod rehearsals;
 mod sign_in;
 mod upkeep;
 mod vault;

@@ -201,3 +201,46 @@ async fn every_redemption_is_counted_by_its_outcome() {
 fn metrics_local(recorder: &metrics_exporter_prometheus::PrometheusRecorder) -> metrics::LocalRecorderGuard<'_> {
     metrics::set_default_local_recorder(recorder)
 }
+
+#[tokio::test(start_paused = true)]
+async fn five_thousand_tokens_that_end_in_one_second_are_fresh_within_five_minutes_i12() {
+    let mut world = World::new(Rotation::Strict, 24 * HOUR, Config::default());
+    let tenants: Vec<_> = (1..=5000).map(|number| world.tenant(number)).collect();
+    world.run();
+    let poll = |tenant: std::sync::Arc<HeldTenant>| {
+        let (source, clock) = (world.source.clone(), std::sync::Arc::clone(&world.clock));
+        async move {
+            loop {
+                // As a poller does: every half minute, and after trouble not before it is told to.
+                match source.access_token(&tenant, Audience::Graph).await {
+                    Ok(token) => break token.expires_at,
+                    Err(none) => sleep(none.retry_at.since(clock.now()).max(SECOND)).await,
+                }
+            }
+        }
+    };
+    let all = async |what: &str| {
+        let start = Instant::now();
+        let mut polls = tokio::task::JoinSet::new();
+        tenants.iter().for_each(|tenant| drop(polls.spawn(poll(std::sync::Arc::clone(tenant)))));
+        let ends = polls.join_all().await;
+        assert!(start.elapsed() <= 5 * MINUTE, "{what}: {:?}", start.elapsed());
+        let now = world.clock.now();
+        assert!(ends.into_iter().all(|end| end > now.plus(HOUR)), "{what}: each has a live one");
+    };
+    all("the start").await;
+    // The machine slept for two days: all of them have ended in the same moment.
+    world.clock.forward(2 * DAY);
+    world.trust_until(Instant::now() + HOUR);
+    all("after the sleep").await;
+    let asked = world.journal.asked();
+    assert_eq!(asked.len(), 10_000, "one each, and none for nothing");
+    let mut first = 0;
+    for (index, at) in asked.iter().enumerate() {
+        while *at >= asked[first] + SECOND {
+            first += 1;
+        }
+        assert!(index - first < 20, "{} in one second", index - first + 1);
+    }
+    assert!(world.reported().into_iter().all(|report| report.is_none()));
+}

@@ -36,6 +36,7 @@ struct State {
     rows: BTreeMap<TenantId, Row>,
     epochs: BTreeMap<TenantId, Epoch>,
     mishaps: VecDeque<Mishap>,
+    away: bool,
     unreadable: bool,
 }
 
@@ -71,6 +72,11 @@ impl PretendVault {
         self.state.lock().unwrap().mishaps.push_back(mishap);
     }
 
+    /// Lets the database be away until told otherwise.
+    pub(crate) fn away(&self, away: bool) {
+        self.state.lock().unwrap().away = away;
+    }
+
     pub(crate) fn make_unreadable(&self) {
         self.state.lock().unwrap().unreadable = true;
     }
@@ -84,6 +90,9 @@ impl PretendVault {
 impl TokenVault for PretendVault {
     async fn open(&self, tenant: TenantId, _: &str) -> Result<Option<OpenedToken>, VaultError> {
         let state = self.state.lock().unwrap();
+        if state.away {
+            return Err(VaultError::Database("connection refused".to_owned()));
+        }
         if state.unreadable {
             return Err(VaultError::Unreadable("the sealed token does not open".to_owned()));
         }
@@ -95,7 +104,10 @@ impl TokenVault for PretendVault {
     }
 
     async fn commit_rotation(&self, fence: Fence, version: i64, _: &str, token: &RefreshToken) -> Result<i64, RotateError> {
-        let mishap = self.state.lock().unwrap().mishaps.pop_front();
+        let mishap = {
+            let mut state = self.state.lock().unwrap();
+            if state.away { Some(Mishap::Away) } else { state.mishaps.pop_front() }
+        };
         match mishap {
             Some(Mishap::Crash) => std::future::pending().await,
             Some(Mishap::Away) => return Err(RotateError::Database("connection refused".to_owned())),
@@ -123,6 +135,9 @@ impl TokenVault for PretendVault {
 
     async fn worked(&self, fence: Fence, version: i64, now: Ticks) -> Result<(), RotateError> {
         let mut state = self.state.lock().unwrap();
+        if state.away {
+            return Err(RotateError::Database("connection refused".to_owned()));
+        }
         if state.epochs.get(&fence.tenant) != Some(&fence.epoch) {
             return Err(RotateError::LeaseLost);
         }

@@ -1,6 +1,7 @@
 //! The world around the refresher: tenants, clock, channels and the journal.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,12 +59,36 @@ impl Journal {
     }
 }
 
-/// A wall clock that goes with tokio's.
-struct WallClock(Instant);
+/// A wall clock that goes with tokio's, unless it is set.
+pub(crate) struct WallClock {
+    start: Instant,
+    /// How far it was set, in ticks.
+    set: AtomicI64,
+}
+
+impl WallClock {
+    fn new() -> Self {
+        Self { start: Instant::now(), set: AtomicI64::new(0) }
+    }
+
+    pub(crate) fn now(&self) -> Ticks {
+        Ticks(Ticks(17_900_000_000_000_000).plus(self.start.elapsed()).0 + self.set.load(Ordering::SeqCst))
+    }
+
+    /// Sets it forward, as a suspended machine finds it when it wakes.
+    pub(crate) fn forward(&self, span: Duration) {
+        self.set.fetch_add(Ticks(0).plus(span).0, Ordering::SeqCst);
+    }
+
+    /// Sets it back.
+    pub(crate) fn back(&self, span: Duration) {
+        self.set.fetch_sub(Ticks(0).plus(span).0, Ordering::SeqCst);
+    }
+}
 
 impl Clock for WallClock {
     fn now(&self) -> Ticks {
-        Ticks(17_900_000_000_000_000).plus(self.0.elapsed())
+        self.now()
     }
 }
 
@@ -80,7 +105,7 @@ pub(crate) struct World {
     pub(crate) sign_in: Arc<PretendSignIn>,
     pub(crate) vault: Arc<PretendVault>,
     pub(crate) journal: Journal,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<WallClock>,
     pub(crate) status: watch::Receiver<StageStatus>,
     pub(crate) stop: CancellationToken,
     reports: mpsc::Receiver<Report>,
@@ -103,9 +128,9 @@ pub(crate) fn bearer(token: &AccessToken) -> &str {
 
 impl World {
     pub(crate) fn new(rotation: Rotation, life: Duration, config: Config) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
+        let clock = Arc::new(WallClock::new());
         let journal = Journal::default();
-        let sign_in = Arc::new(PretendSignIn::new(rotation, life, Arc::clone(&clock), journal.clone()));
+        let sign_in = Arc::new(PretendSignIn::new(rotation, life, Arc::clone(&clock) as _, journal.clone()));
         let vault = Arc::new(PretendVault::new(journal.clone()));
         Self::around(sign_in, vault, journal, clock, config)
     }
@@ -118,7 +143,13 @@ impl World {
         world
     }
 
-    fn around(sign_in: Arc<PretendSignIn>, vault: Arc<PretendVault>, journal: Journal, clock: Arc<dyn Clock>, config: Config) -> Self {
+    /// Another replica beside the same sign-in service and vault, with a clock of its own. It holds nobody yet.
+    pub(crate) fn replica(&self) -> Self {
+        let (sign_in, vault) = (Arc::clone(&self.sign_in), Arc::clone(&self.vault));
+        Self::around(sign_in, vault, self.journal.clone(), Arc::new(WallClock::new()), Config::default())
+    }
+
+    fn around(sign_in: Arc<PretendSignIn>, vault: Arc<PretendVault>, journal: Journal, clock: Arc<WallClock>, config: Config) -> Self {
         let cloud = |host: &str| {
             let url: url::Url = format!("https://{host}").parse().unwrap();
             Cloud {
@@ -143,7 +174,7 @@ impl World {
             clouds: Arc::new([(CloudName::new("global"), cloud("login.test"))].into()),
             apps: Arc::new(apps.into_iter().map(|(name, grant)| (AppName::new(name), app(grant))).collect()),
             secrets: Arc::new(Secrets),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(&clock) as _,
             chance: Arc::new(SeededChance::new(1)),
             tenants: tenants_seen,
             reports: reports_sent,

@@ -1,0 +1,103 @@
+//! A tiny keeper of leases, by the rules of `tenant-registry`: time is the database's, a claim begins a new epoch and
+//! waits for writers, a renewal only goes on with what has not expired, and what a process believes ends a little
+//! before what the database knows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use domain::{AppName, CloudName, Epoch, HeldTenant, TenantId, TenantSet, TenantState};
+use tokio::sync::watch;
+
+use crate::process::Process;
+use crate::scenario::StoreFault;
+use crate::time::{Ms, SECOND};
+
+/// How long a lease lasts without a renewal.
+pub(crate) const LEASE: Ms = 30 * SECOND;
+/// So much earlier a process stops believing in it.
+const MARGIN: Ms = 3 * SECOND;
+/// Between two rounds.
+const ROUND: Ms = 5 * SECOND;
+
+/// What one process keeps of its leases.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    next_round: Ms,
+}
+
+/// Tenants in need, as the registry knows them from reports.
+pub(crate) type Needs = BTreeMap<TenantId, TenantState>;
+
+impl Keeper {
+    pub(crate) fn new(now: Ms) -> Self {
+        Self { next_round: now }
+    }
+
+    /// Renews, claims, gives back, and says who is held, when it is time to. `live` is the number of replicas that
+    /// are seen to be there.
+    pub(crate) fn round(&mut self, process: &Process, live: usize, needs: &Needs, held: &watch::Sender<Arc<TenantSet>>, now: Ms) {
+        if now < self.next_round {
+            return;
+        }
+        self.next_round = now + ROUND;
+        let run = &process.run;
+        if matches!(run.store_fault(process.replica, now), Some(StoreFault::Away | StoreFault::Silent | StoreFault::ReadOnly)) {
+            return;
+        }
+        let mut memory = run.memory();
+        let me = Some(process.serial);
+        for lease in memory.leases.values_mut().filter(|lease| lease.holder == me && lease.expires > now) {
+            lease.expires = now + LEASE;
+        }
+        let share = memory.leases.len().div_ceil(live.max(1));
+        let mine = |lease: &&crate::store::Lease| lease.holder == me && lease.expires > now;
+        let mut holds = memory.leases.values().filter(mine).count();
+        let tenants: Vec<TenantId> = memory.leases.keys().copied().collect();
+        for tenant in tenants {
+            let written = memory.is_written(tenant, now);
+            let Some(lease) = memory.leases.get_mut(&tenant) else { continue };
+            let free = lease.holder.is_none() || lease.expires <= now;
+            if free && holds < share && !written {
+                (lease.holder, lease.claimed_by) = (me, process.serial);
+                (lease.epoch, lease.expires) = (lease.epoch + 1, now + LEASE);
+                holds += 1;
+                let epoch = lease.epoch;
+                run.state().trace.event(now, "claim", &[epoch], || format!("process {} {}", process.serial, tenant.0));
+                run.state().tally.add("claims", 1);
+            } else if lease.holder == me && lease.expires > now && holds > share {
+                (lease.holder, lease.expires) = (None, Ms::MIN);
+                holds -= 1;
+                run.state().trace.event(now, "release", &[], || format!("process {} {}", process.serial, tenant.0));
+            }
+        }
+        let leases: Vec<(TenantId, i64)> =
+            memory.leases.iter().filter(|(_, lease)| mine(lease)).map(|(tenant, lease)| (*tenant, lease.epoch)).collect();
+        drop(memory);
+        let state = run.state();
+        let tenants = leases.into_iter().filter_map(|(id, epoch)| {
+            let tenant = run.scenario.tenants.iter().find(|tenant| tenant.id == id)?;
+            let held = HeldTenant {
+                id,
+                name: format!("tenant {}", id.0.as_u128() >> 64),
+                cloud: CloudName::new("global"),
+                app: AppName::new("main"),
+                sources: tenant.sources.clone(),
+                state: needs.get(&id).copied().unwrap_or(TenantState::Active),
+                epoch: Epoch(epoch),
+                credential_version: state.vault.credential_version(id),
+                last_refresh_at: None,
+            };
+            Some((id, Arc::new(held)))
+        });
+        let tenants = tenants.collect();
+        drop(state);
+        held.send_replace(Arc::new(TenantSet { trusted_until: process.time.instant(now + LEASE - MARGIN), tenants }));
+    }
+
+    /// Gives everything back: the process has stopped in order.
+    pub(crate) fn release_all(process: &Process) {
+        for lease in process.run.memory().leases.values_mut().filter(|lease| lease.holder == Some(process.serial)) {
+            (lease.holder, lease.expires) = (None, Ms::MIN);
+        }
+    }
+}

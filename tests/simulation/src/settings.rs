@@ -1,0 +1,54 @@
+//! How the product is set in a simulation: an hour has to hold what takes days otherwise.
+
+use std::num::NonZeroU32;
+
+use alert_poller::{Ladder, Rung};
+
+use crate::check::OVERLAP;
+use crate::identity::RATE;
+use crate::scenario::Scenario;
+use crate::time::{HOUR, MINUTE, SECOND, span};
+
+/// Small pages, so that borders and ties are met with few records; a short rung that finds what came late within the
+/// hour; few places, so that neighbours can be in each other's way.
+pub(crate) fn poller(scenario: &Scenario) -> alert_poller::Config {
+    alert_poller::Config {
+        interval: span(30 * SECOND),
+        overlap: span(OVERLAP),
+        first_sync: span(scenario.first_sync),
+        ladder: Ladder {
+            short: Rung { reach: span(2 * HOUR), every: span(10 * MINUTE) },
+            long: Rung { reach: span(3 * HOUR), every: span(45 * MINUTE) },
+            compare: None,
+        },
+        page_size: scenario.page,
+        // Pages a fiftieth of the usual size need more calls.
+        graph_per_minute: 1500,
+        defender_per_minute: 1000,
+        defender_per_hour: 15_000,
+        polls_at_once: 4,
+        slow_polls_at_once: 3,
+        rereads_at_once: 2,
+        answer_timeout: span(20 * SECOND),
+        page_memory: 4 << 20,
+        beat: span(5 * SECOND),
+        ..alert_poller::Config::default()
+    }
+}
+
+/// Patience that fits an hour.
+pub(crate) fn sink() -> sink::Config {
+    sink::Config { statement_timeout: span(2 * SECOND), acquire_timeout: span(SECOND), beat: span(5 * SECOND), ..sink::Config::default() }
+}
+
+/// Slow probes that come round within the hour.
+pub(crate) fn refresher() -> token_refresher::Config {
+    token_refresher::Config {
+        token_per_second: NonZeroU32::new(RATE).expect("it is not zero"),
+        slow_probe: span(2 * MINUTE),
+        slow_probe_cap: span(4 * MINUTE),
+        our_bug_wait: span(MINUTE),
+        beat: span(5 * SECOND),
+        ..token_refresher::Config::default()
+    }
+}

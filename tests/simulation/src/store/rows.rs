@@ -1,0 +1,127 @@
+//! The rows of the tables, as far as anything depends on them.
+
+use domain::{AlertRecord, Axis, ContentHash, GapKind, Order, Reread, Source, Ticks};
+use sink::store::{Alert, Judgement};
+
+use crate::time::Ms;
+
+/// A version: one body of one alert of one source.
+#[derive(Clone, Debug)]
+pub(crate) struct VersionRow {
+    pub(crate) hash: ContentHash,
+    pub(crate) filed: Option<Ticks>,
+    pub(crate) number: i32,
+    /// The stamp as the record carries it, and how loudly its source speaks.
+    pub(crate) rank: (i64, i16),
+}
+
+/// The latest state of an alert.
+#[derive(Clone, Debug)]
+pub(crate) struct AlertRow {
+    pub(crate) source: Source,
+    pub(crate) hash: ContentHash,
+    pub(crate) filed: Option<Ticks>,
+    /// The stamp that decided, and how loudly its source speaks.
+    pub(crate) rank: (i64, i16),
+    pub(crate) versions: i32,
+    pub(crate) judged: Judgement,
+    pub(crate) first_stored: Ms,
+    pub(crate) last_stored: Ms,
+}
+
+/// An observed change.
+#[derive(Clone, Debug)]
+pub(crate) struct EventRow {
+    pub(crate) alert: String,
+    pub(crate) field: &'static str,
+    pub(crate) old: Option<String>,
+    pub(crate) new: Option<String>,
+    pub(crate) changed_at: Option<Ticks>,
+    pub(crate) seen_at: Ms,
+}
+
+/// The latest state of an incident.
+#[derive(Clone, Debug)]
+pub(crate) struct IncidentRow {
+    pub(crate) hash: ContentHash,
+    pub(crate) ticks: i64,
+    pub(crate) redirect: Option<String>,
+}
+
+/// A record in quarantine.
+#[derive(Clone, Debug)]
+pub(crate) struct QuarantineRow {
+    pub(crate) raw: Vec<u8>,
+    pub(crate) seen_at: Ms,
+    pub(crate) replay_at: Option<Ms>,
+    pub(crate) replayed_at: Option<Ms>,
+    pub(crate) tried_at: Option<Ms>,
+}
+
+/// A stretch that could not be read.
+#[derive(Clone, Debug)]
+pub(crate) struct GapRow {
+    pub(crate) kind: GapKind,
+    pub(crate) axis: Axis,
+    pub(crate) healed_at: Option<Ms>,
+}
+
+/// A re-read.
+#[derive(Clone, Debug)]
+pub(crate) struct RereadRow {
+    pub(crate) now: Reread,
+    pub(crate) asked_at: Option<Ms>,
+    pub(crate) started_at: Option<Ms>,
+    pub(crate) finished_at: Option<Ms>,
+    pub(crate) records: u64,
+    pub(crate) new: u64,
+    pub(crate) updated: u64,
+    pub(crate) late: u64,
+    pub(crate) missing: Vec<String>,
+    pub(crate) changed: Vec<String>,
+}
+
+/// What a comparison came to.
+#[derive(Clone, Debug)]
+pub(crate) struct ReconciliationRow {
+    pub(crate) source: Source,
+    pub(crate) by_operator: bool,
+    pub(crate) run: i64,
+    pub(crate) missing: u64,
+    pub(crate) changed: u64,
+    pub(crate) at_source: u64,
+    pub(crate) stored: u64,
+    pub(crate) only_stored: u64,
+}
+
+/// What is noted of a feed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FeedNews {
+    pub(crate) attempted_at: Option<Ticks>,
+    pub(crate) succeeded_at: Option<Ticks>,
+    pub(crate) caught_up: Option<Ticks>,
+    pub(crate) error: Option<String>,
+    pub(crate) throttled_until: Option<Ticks>,
+    pub(crate) order: Order,
+}
+
+impl AlertRow {
+    /// The row that an offer of this alert becomes.
+    pub(crate) fn of(alert: &Alert<'_>, source: Source, versions: i32, first_stored: Ms, now: Ms) -> Self {
+        Self {
+            source,
+            hash: alert.record.hash,
+            filed: alert.filed(),
+            rank: (alert.ticks(), source.rank()),
+            versions,
+            judged: alert.judgement().map(|value| value.map(std::borrow::Cow::into_owned)),
+            first_stored,
+            last_stored: now,
+        }
+    }
+}
+
+/// The stamp that a record carries, as a number; the smallest without one.
+pub(crate) fn carried(record: &AlertRecord) -> i64 {
+    record.last_update.map_or(i64::MIN, |ticks| ticks.0)
+}

@@ -1,0 +1,145 @@
+//! What a process costs, from `/proc`, and what it says of itself, from `/metrics`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+
+use super::Daemon;
+
+/// What a process holds at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory, bytes.
+    pub rss: u64,
+    /// The most resident memory it ever had, bytes.
+    pub peak_rss: u64,
+    /// Open file descriptors.
+    pub fds: usize,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl Usage {
+    /// Looks at a living process.
+    ///
+    /// # Errors
+    /// When there is no such process, or it belongs to somebody else.
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("no process {pid}"))?;
+        let number = |key: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key} of process {pid}"))?;
+            Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+        };
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+        Ok(Self { rss: number("VmRSS:")? * 1024, peak_rss: number("VmHWM:")? * 1024, fds, threads: number("Threads:")? })
+    }
+}
+
+/// One answer of `/metrics`, in the text format of Prometheus.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics(Vec<Sample>);
+
+#[derive(Clone, Debug)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Metrics {
+    /// Asks a daemon.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn of(daemon: &Daemon) -> anyhow::Result<Self> {
+        let (status, text) = daemon.ops("/metrics").await?;
+        anyhow::ensure!(status == 200, "/metrics answers {status}: {text}");
+        Ok(Self::read(&text))
+    }
+
+    /// Reads the text. What is no sample is passed over.
+    pub fn read(text: &str) -> Self {
+        Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
+    }
+
+    /// The sum of a metric over all samples that have these labels.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.with(name, labels).map(|sample| sample.value).sum()
+    }
+
+    /// A quantile (0 to 1) of a histogram over all samples that have these labels, or that of a summary if it is
+    /// one: the upper edge of the bucket it falls into, in the metric's own unit. `None` when it counted nothing.
+    pub fn quantile(&self, name: &str, labels: &[(&str, &str)], quantile: f64) -> Option<f64> {
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for sample in self.with(&format!("{name}_bucket"), labels) {
+            let edge = sample.labels.get("le").and_then(|edge| edge.parse().ok())?;
+            match buckets.iter_mut().find(|(known, _)| *known == edge) {
+                Some((_, count)) => *count += sample.value,
+                None => buckets.push((edge, sample.value)),
+            }
+        }
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        if let Some((_, all)) = buckets.last().copied() {
+            return if all > 0.0 { buckets.into_iter().find(|(_, count)| *count >= quantile * all).map(|(edge, _)| edge) } else { None };
+        }
+        let of_summary = |sample: &&Sample| sample.labels.get("quantile").and_then(|text| text.parse::<f64>().ok()) == Some(quantile);
+        self.with(name, labels).filter(of_summary).map(|sample| sample.value).max_by(f64::total_cmp)
+    }
+
+    fn with<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
+        let fits = |sample: &&Sample| labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value));
+        self.0.iter().filter(move |sample| sample.name == name).filter(fits)
+    }
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let (head, value) = line.rsplit_once(' ')?;
+    let value = value.parse().ok()?;
+    let (name, labels) = match head.split_once('{') {
+        Some((name, labels)) => (name, labels.trim_end().strip_suffix('}')?),
+        None => (head, ""),
+    };
+    // Our label values are words from short lists: none holds a comma or a quote.
+    let labels = labels.split(',').filter_map(|label| {
+        let (key, value) = label.split_once('=')?;
+        Some((key.trim().to_owned(), value.trim_matches('"').to_owned()))
+    });
+    Some(Sample { name: name.to_owned(), labels: labels.collect(), value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# TYPE polls counter\npolls{source=\"a\",outcome=\"ok\"} 3\npolls{source=\"b\",outcome=\"ok\"} 4\n\
+        polls{source=\"b\",outcome=\"failed\"} 1\npolls_more 9\nup 1\n\n\
+        late_bucket{le=\"0.5\"} 90\nlate_bucket{le=\"2\"} 99\nlate_bucket{le=\"+Inf\"} 100\nlate_sum 60\nlate_count 100\n\
+        told{quantile=\"0.5\"} 0.25\ntold{quantile=\"0.99\"} 1.5\n";
+
+    #[test]
+    fn samples_are_summed_by_name_and_labels() {
+        let metrics = Metrics::read(TEXT);
+        assert_eq!(metrics.sum("polls", &[]), 8.0);
+        assert_eq!(metrics.sum("polls", &[("outcome", "ok")]), 7.0);
+        assert_eq!(metrics.sum("polls", &[("outcome", "ok"), ("source", "b")]), 4.0);
+        assert_eq!(metrics.sum("up", &[]), 1.0);
+        assert_eq!(metrics.sum("nothing", &[]), 0.0);
+    }
+
+    #[test]
+    fn a_quantile_is_an_upper_edge() {
+        let metrics = Metrics::read(TEXT);
+        assert_eq!(metrics.quantile("late", &[], 0.5), Some(0.5));
+        assert_eq!(metrics.quantile("late", &[], 0.95), Some(2.0));
+        assert_eq!(metrics.quantile("late", &[], 0.999), Some(f64::INFINITY));
+        assert_eq!(metrics.quantile("told", &[], 0.99), Some(1.5));
+        assert_eq!(metrics.quantile("nothing", &[], 0.5), None);
+    }
+
+    #[test]
+    fn this_very_process_costs_something() {
+        let usage = Usage::of(std::process::id()).unwrap();
+        assert!(usage.rss > 1 << 20 && usage.peak_rss >= usage.rss && usage.fds > 2 && usage.threads > 0, "{usage:?}");
+        assert!(Usage::of(u32::MAX / 4).is_err());
+    }
+}

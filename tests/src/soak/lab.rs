@@ -1,0 +1,417 @@
+//! The world of a soak: the pretend Microsoft, a Postgres of our own, and two replicas, each of which reaches both
+//! through doors of its own and works under a login of its own, so that the database itself can tell who writes.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::Signal;
+use simulator::{Settings, SimTenant, Simulator, SourceMix};
+use sqlx::PgPool;
+use tokio::process::Command;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::book::Book;
+use super::sampler::Samples;
+use crate::harness::{Daemon, OwnPostgres, Proxy, eventually, process, serve_elsewhere};
+
+/// Customers that no fault is ever aimed at.
+pub const HEALTHY: usize = 4;
+/// Customers that are sick all at once, in one act.
+pub const NEIGHBOURS: usize = 4;
+/// Where the customers begin at which faults are aimed one after the other.
+pub const FIRST_PATIENT: usize = HEALTHY + NEIGHBOURS;
+/// How many of these there are.
+pub const PATIENTS: usize = 8;
+/// The one whose refresh tokens rotate strictly.
+pub const STRICT: usize = FIRST_PATIENT + PATIENTS;
+/// The one for ties and for crowds of alerts.
+pub const CROWDED: usize = STRICT + 1;
+/// How many there are.
+pub const TENANTS: usize = CROWDED + 1;
+
+/// How often each feed is polled.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a lease lasts.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// Redemptions per second that one replica may make.
+pub const REDEMPTIONS_PER_SECOND: u64 = 5;
+
+/// One of the replicas.
+pub struct Replica {
+    /// Its process; none while it is down.
+    pub daemon: Option<Daemon>,
+    /// Its way to the database.
+    pub database: Proxy,
+    /// Its way to Microsoft.
+    pub cloud: Proxy,
+    name: &'static str,
+    config: PathBuf,
+}
+
+/// What others may know of a replica while somebody works on it.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// Its process id.
+    pub pid: u32,
+    /// Its id in the leases.
+    pub replica: Uuid,
+    /// Where its metrics are.
+    pub ops: String,
+    /// When it began.
+    pub since: Instant,
+}
+
+/// The world.
+pub struct Lab {
+    /// The pretend Microsoft.
+    pub cloud: Simulator,
+    /// The customers.
+    pub tenants: Vec<SimTenant>,
+    /// What was seen so far.
+    pub book: Book,
+    /// What the processes looked like so far.
+    pub samples: Samples,
+    /// Alerts are published and changed while this holds.
+    pub publishing: AtomicBool,
+    /// Stored alerts are changed while this holds.
+    pub changing: AtomicBool,
+    postgres: tokio::sync::Mutex<Option<OwnPostgres>>,
+    pool: Mutex<PgPool>,
+    faces: Mutex<[Option<Face>; 2]>,
+    folder: tempfile::TempDir,
+    lives: AtomicU32,
+}
+
+impl Lab {
+    /// Builds it; no replica runs yet.
+    ///
+    /// # Errors
+    /// When a part cannot be made.
+    pub async fn build(seed: u64) -> anyhow::Result<(Self, [Replica; 2])> {
+        let folder = tempfile::Builder::new().prefix("tocsin-soak-").tempdir()?;
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
+        let cloud = Simulator::start(Settings {
+            seed,
+            tenants: TENANTS,
+            history: 40,
+            sources: SourceMix::All,
+            access_lifetime: (Duration::from_secs(20), Duration::from_secs(40)),
+            journal_limit: 1_000_000,
+            ..Settings::default()
+        })?;
+        let postgres = OwnPostgres::start(&folder.path().join("pg"), &[("max_connections", "80"), ("max_wal_size", "256MB")]).await?;
+        let pool = postgres.pool(4)?;
+        let lab = Self {
+            tenants: cloud.tenants(),
+            cloud,
+            book: Book::default(),
+            samples: Samples::default(),
+            publishing: AtomicBool::new(true),
+            changing: AtomicBool::new(true),
+            pool: Mutex::new(pool),
+            faces: Mutex::new([None, None]),
+            folder,
+            lives: AtomicU32::new(0),
+            postgres: tokio::sync::Mutex::new(Some(postgres)),
+        };
+        lab.prepare().await?;
+        let replicas = [lab.replica("one").await?, lab.replica("two").await?];
+        Ok((lab, replicas))
+    }
+
+    /// Schema, key ring, logins, the witness in the database, and the customers.
+    async fn prepare(&self) -> anyhow::Result<()> {
+        self.write_private("app.secret", self.cloud.client_secret())?;
+        let options = self.postgres.lock().await.as_ref().context("no server")?.options()?;
+        let folder = options.get_socket().context("the server has no socket")?.display().to_string().replace('/', "%2F");
+        let url = format!("postgres://{}@localhost/{}?host={folder}", options.get_username(), options.get_database().unwrap_or("tocsin"));
+        std::fs::write(self.path("operator.toml"), self.toml(&url, self.cloud.base_url(), "operator"))?;
+        self.operator(&["key", "init"]).await?;
+        self.operator(&["db", "migrate"]).await?;
+        for statement in super::witness::SCHEMA {
+            sqlx::query(*statement).execute(&self.pool()).await.with_context(|| format!("the witness: {statement}"))?;
+        }
+        let csv = self.write_private("tenants.csv", &csv(&self.tenants))?;
+        self.operator(&["tenant", "import", &csv.display().to_string()]).await?;
+        Ok(())
+    }
+
+    async fn replica(&self, name: &'static str) -> anyhow::Result<Replica> {
+        let server = self.postgres.lock().await.as_ref().context("no server")?.target()?;
+        let microsoft = self.cloud.base_url().trim_start_matches("http://").parse()?;
+        let database = Proxy::to(server).await?;
+        let cloud = Proxy::to(crate::harness::Target::Tcp(microsoft)).await?;
+        let url = format!("postgres://soak_{name}@{}/tocsin?sslmode=disable", database.address());
+        let config = self.path(&format!("{name}.toml"));
+        std::fs::write(&config, self.toml(&url, &format!("http://{}", cloud.address()), name))?;
+        Ok(Replica { daemon: None, database, cloud, name, config })
+    }
+
+    fn toml(&self, database: &str, microsoft: &str, name: &str) -> String {
+        let folder = self.folder.path().display();
+        format!(
+            "state_dir = \"{folder}/state-{name}\"\n[database]\nurl = \"{database}\"\n[vault]\nkey_file = \"{folder}/keys/ring\"\n\
+             [ops]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n\
+             [clouds.lab]\nlogin_url = \"{microsoft}\"\ngraph_url = \"{microsoft}\"\ndefender_url = \"{microsoft}\"\nallow_plaintext = true\n\
+             [apps.main]\nclient_id = \"{}\"\nclient_secret_file = \"{folder}/app.secret\"\n\
+             [poll]\ninterval = \"1s\"\noverlap = \"10s\"\n\
+             [ladder]\nshort_every = \"8s\"\nlong_every = \"20s\"\n\
+             [budget]\ngraph_per_minute = 100000\ndefender_per_minute = 100000\ndefender_per_hour = 1000000\n\
+             token_per_second = {REDEMPTIONS_PER_SECOND}\n",
+            self.cloud.client_id(),
+        )
+    }
+
+    /// A path in the folder of this world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file that only its owner can read.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_private(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path(name);
+        std::fs::write(&path, content)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(path)
+    }
+
+    /// Runs a command as the operator, who goes through no door.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub async fn operator(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        Ok(process::run(&self.path("operator.toml"), arguments).await?.ok()?.stdout)
+    }
+
+    /// Imports a fresh refresh token of a customer, as after a new consent.
+    ///
+    /// # Errors
+    /// When the import is refused.
+    pub async fn consent_again(&self, tenant: &SimTenant) -> anyhow::Result<()> {
+        let fresh = SimTenant { refresh_token: self.cloud.issue_refresh_token(tenant.directory_id)?, ..tenant.clone() };
+        let file = self.write_private(&format!("{}.csv", tenant.directory_id), &csv(&[fresh]))?;
+        self.operator(&["tenant", "import", "--replace-token", &file.display().to_string()]).await?;
+        Ok(())
+    }
+
+    /// Connections as the administrator.
+    pub fn pool(&self) -> PgPool {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server, to do something to it. Whoever restarts it calls [`Lab::server_is_back`].
+    pub async fn server(&self) -> tokio::sync::MutexGuard<'_, Option<OwnPostgres>> {
+        self.postgres.lock().await
+    }
+
+    /// Connects everybody to a server that was started again.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn server_is_back(&self, server: &OwnPostgres, replicas: &[Replica; 2]) -> anyhow::Result<()> {
+        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = server.pool(4)?;
+        for replica in replicas {
+            replica.database.lead_to(server.target()?);
+        }
+        Ok(())
+    }
+
+    /// What is known of the replicas that run.
+    pub fn faces(&self) -> [Option<Face>; 2] {
+        self.faces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_face(&self, at: usize, face: Option<Face>) {
+        self.faces.lock().unwrap_or_else(PoisonError::into_inner)[at] = face;
+    }
+
+    /// Starts a replica and waits until it is at work.
+    ///
+    /// # Errors
+    /// When it does not come that far.
+    pub async fn start(&self, replica: &mut Replica) -> anyhow::Result<()> {
+        self.start_with(replica, &[]).await
+    }
+
+    /// The same with these environment variables.
+    ///
+    /// # Errors
+    /// When it does not come that far.
+    pub async fn start_with(&self, replica: &mut Replica, environment: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.spawn(replica, environment).await?;
+        self.meet(replica).await
+    }
+
+    /// Starts a replica and waits for nothing. Where the system allows it, each has a machine name of its own, so that
+    /// none can ask the kernel whether the other one still lives.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn spawn(&self, replica: &mut Replica, environment: &[(&str, &str)]) -> anyhow::Result<()> {
+        let life = self.lives.fetch_add(1, Ordering::Relaxed);
+        let log = self.path(&format!("{}-{life:03}.log", replica.name));
+        let mut command = replica.command().await?;
+        command.envs(environment.iter().copied());
+        replica.daemon = Some(Daemon::spawn(command, &log)?);
+        Ok(())
+    }
+
+    /// Gets to know a replica that was started: its id goes to the witness.
+    ///
+    /// # Errors
+    /// When it does not say who it is.
+    pub async fn meet(&self, replica: &mut Replica) -> anyhow::Result<()> {
+        let at = usize::from(replica.name == "two");
+        let daemon = replica.daemon.as_ref().context("the replica is down")?;
+        let (pid, id, ops) = (daemon.pid()?, daemon.replica_id().await?, daemon.ops_address().await?);
+        self.introduce(replica.name, id).await?;
+        self.set_face(at, Some(Face { pid, replica: id, ops, since: Instant::now() }));
+        Ok(())
+    }
+
+    async fn introduce(&self, name: &str, id: Uuid) -> anyhow::Result<()> {
+        eventually("the witness knows the replica", Duration::from_secs(20), async || {
+            sqlx::query("insert into soak.replica (login, replica) values ('soak_' || $1, $2) on conflict do nothing")
+                .bind(name)
+                .bind(id)
+                .execute(&self.pool())
+                .await
+                .map_err(|error| error.to_string())
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The replica's process is gone, or is about to.
+    pub fn gone(&self, replica: &Replica) {
+        self.set_face(usize::from(replica.name == "two"), None);
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    /// When it was down already.
+    pub async fn kill(&self, replica: &mut Replica) -> anyhow::Result<()> {
+        self.gone(replica);
+        replica.daemon.as_mut().context("the replica is down")?.kill().await
+    }
+
+    /// SIGTERM; how long it took to end well.
+    ///
+    /// # Errors
+    /// When it does not end well in ten seconds.
+    pub async fn terminate(&self, replica: &mut Replica) -> anyhow::Result<Duration> {
+        self.gone(replica);
+        let begun = Instant::now();
+        replica.daemon.as_mut().context("the replica is down")?.terminate().await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Waits until these replicas share all customers, each having some.
+    ///
+    /// # Errors
+    /// When that does not come within `limit`.
+    pub async fn shared(&self, limit: Duration) -> anyhow::Result<()> {
+        eventually("both replicas hold customers, and together all", limit, async || {
+            let held = self.held().await?;
+            let known: Vec<Uuid> = self.faces().iter().flatten().map(|face| face.replica).collect();
+            let mine: Vec<i64> = known.iter().map(|id| held.iter().find(|(holder, _)| holder == id).map_or(0, |(_, count)| *count)).collect();
+            let whole = mine.iter().sum::<i64>() == i64::try_from(TENANTS).unwrap_or(i64::MAX);
+            if mine.len() == 2 && whole && mine.iter().all(|count| *count > 0) { Ok(()) } else { Err(format!("{mine:?}")) }
+        })
+        .await
+    }
+
+    /// Waits until this replica alone holds every customer.
+    ///
+    /// # Errors
+    /// When that does not come within `limit`.
+    pub async fn holds_all(&self, replica: Uuid, limit: Duration) -> anyhow::Result<()> {
+        eventually("one replica holds all customers", limit, async || {
+            let held = self.held().await?;
+            let all = i64::try_from(TENANTS).unwrap_or(i64::MAX);
+            if held == [(replica, all)] { Ok(()) } else { Err(format!("{held:?}")) }
+        })
+        .await
+    }
+
+    async fn held(&self) -> Result<Vec<(Uuid, i64)>, String> {
+        sqlx::query_as("select holder, count(*) from tocsin.lease where holder is not null and expires_at > now() group by holder")
+            .fetch_all(&self.pool())
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Ends everything that was started, by its id.
+    ///
+    /// # Errors
+    /// When the server does not end.
+    pub async fn end(&self, replicas: &mut [Replica; 2]) -> anyhow::Result<()> {
+        for replica in replicas {
+            if let Some(mut daemon) = replica.daemon.take() {
+                // One that is stopped would not hear anything else; one that has ended needs nothing.
+                let _ = daemon.signal(Signal::CONT);
+                let _ = daemon.kill().await;
+            }
+        }
+        match self.postgres.lock().await.take() {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The folder of the world.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Replica {
+    /// The process that runs.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn daemon(&mut self) -> anyhow::Result<&mut Daemon> {
+        self.daemon.as_mut().context("the replica is down")
+    }
+
+    /// The login it works under.
+    pub fn login(&self) -> String {
+        format!("soak_{}", self.name)
+    }
+
+    /// `tocsin serve` as this replica, not started yet.
+    ///
+    /// # Errors
+    /// When there is no binary.
+    pub async fn command(&self) -> anyhow::Result<Command> {
+        match serve_elsewhere(&self.config, &format!("machine-{}", self.name)).await? {
+            Some(command) => Ok(command),
+            None => process::tocsin(&self.config, &["serve"]),
+        }
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+}
+
+fn csv(tenants: &[SimTenant]) -> String {
+    let mut csv = "directory_id,name,cloud,app,sources,refresh_token\n".to_owned();
+    for tenant in tenants {
+        let sources = tenant.sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(";");
+        // Writing to a String cannot fail.
+        let _ = writeln!(csv, "{},\"{}\",lab,main,{sources},{}", tenant.directory_id, tenant.name, tenant.refresh_token);
+    }
+    csv
+}
