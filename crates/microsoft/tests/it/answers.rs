@@ -11,15 +11,15 @@ use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use crate::common::{RawServer, TENANT, access_token, alerts, answer, app, jwt, lab, read_request, refresh_token, sign_in, window};
+use crate::common::{RawServer, TENANT, access_token, alerts, answer, app, jwt, lab, read_request, refresh_token, usual, window};
 use crate::gzip;
 
 async fn fetch(url: &str, query: &PageQuery) -> Result<Page, ApiError> {
-    alerts(HttpSettings::default()).fetch(&lab(url), Source::GraphAlerts, &access_token("t"), query).await
+    usual().1.fetch(&lab(url), Source::GraphAlerts, &access_token("t"), query).await
 }
 
 async fn redeem(url: &str) -> Result<Redeemed, SignInError> {
-    sign_in(HttpSettings::default()).redeem(&lab(url), &app(), TENANT, Audience::Graph, &refresh_token("old"), None).await
+    usual().0.redeem(&lab(url), &app(), TENANT, Audience::Graph, &refresh_token("old"), None).await
 }
 
 fn ok(body: &str) -> Vec<u8> {
@@ -93,7 +93,7 @@ async fn fault_16_a_burst_of_503_passes_and_leaves_nothing_behind() {
         page,
     ])
     .await;
-    let api = alerts(HttpSettings::default());
+    let (_, api) = usual();
     let mut verdicts = Vec::new();
     for _ in 0..3 {
         let error = api.fetch(&lab(&server.url), Source::GraphAlerts, &access_token("t"), &window()).await.unwrap_err();
@@ -202,7 +202,7 @@ async fn fault_39_a_scope_that_was_cut_down_shows_as_a_missing_permission() {
     let server = RawServer::in_turn([token, answer("403 Forbidden", "", r#"{"error":{"code":"Forbidden"}}"#)]).await;
     // The token is a token; whether it suffices is for the API to say, which knows its own permissions.
     let redeemed = redeem(&server.url).await.unwrap();
-    let api = alerts(HttpSettings::default());
+    let (_, api) = usual();
     let error = api.fetch(&lab(&server.url), Source::GraphAlerts, &redeemed.access, &window()).await.unwrap_err();
     assert_eq!((error.kind(), error.trouble().verdict), (ApiErrorKind::Forbidden, Verdict::NeedsConsent));
     assert!(error.trouble().action.contains("SecurityAlert.Read.All"));

@@ -60,6 +60,16 @@ pub(crate) fn alerts(settings: HttpSettings) -> AlertsApi {
     AlertsApi::new(Http::new(settings).unwrap(), Arc::new(ManualClock::at(now())))
 }
 
+/// Both of them around one client with the usual settings. Making a client takes its time; each test has its thread,
+/// and a thread makes one.
+pub(crate) fn usual() -> (SignIn, AlertsApi) {
+    thread_local! {
+        static HTTP: Http = Http::new(HttpSettings::default()).unwrap();
+    }
+    let (http, clock) = (HTTP.with(Http::clone), Arc::new(ManualClock::at(now())));
+    (SignIn::new(http.clone(), clock.clone()), AlertsApi::new(http, clock))
+}
+
 pub(crate) fn app() -> App {
     App { client_id: "11111111-2222-3333-4444-555555555555".to_owned(), grant: Grant::RefreshToken }
 }
