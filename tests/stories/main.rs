@@ -5,6 +5,8 @@ mod commands;
 mod contract;
 mod crashes;
 mod health;
+mod held_tokens;
+mod lossless_cli;
 mod main_job;
 mod outages;
 mod paging;

@@ -119,14 +119,19 @@ impl Allowance {
 
     /// Counts a call that is about to be made, or says how long to wait before asking again.
     pub(crate) fn take(&self, audience: Audience, work: Work) -> Result<(), Duration> {
-        let blocked = self.blocked(audience).lock().unwrap_or_else(PoisonError::into_inner).map(|until| until - Instant::now());
-        if let Some(wait) = blocked.filter(|wait| !wait.is_zero()) {
+        if let Some(wait) = self.left_alone(audience) {
             return Err(wait);
         }
         if work == Work::Again {
             self.again.take(audience)?;
         }
         self.all.take(audience)
+    }
+
+    /// For how long the other side has asked to be left alone, if it has.
+    pub(crate) fn left_alone(&self, audience: Audience) -> Option<Duration> {
+        let until = *self.blocked(audience).lock().unwrap_or_else(PoisonError::into_inner);
+        until.map(|until| until - Instant::now()).filter(|wait| !wait.is_zero())
     }
 
     /// Nothing is asked for so long.
@@ -205,7 +210,7 @@ mod tests {
                 again.push(Instant::now());
             }
             // Polling asks now and then, and is never told to wait.
-            if began.elapsed().as_millis() % 5000 == 0 {
+            if began.elapsed().as_millis().is_multiple_of(5000) {
                 assert_eq!(allowance.take(Audience::Graph, Work::Live), Ok(()), "after {:?}", began.elapsed());
             }
             tokio::time::advance(Duration::from_millis(100)).await;

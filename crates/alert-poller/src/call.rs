@@ -100,6 +100,11 @@ impl<S: AlertSource> Caller<S> {
         }
     }
 
+    /// For how long the source has asked not to be called, if it has: it may have said so to somebody else.
+    pub(crate) fn left_alone(&self) -> Option<Duration> {
+        self.allowance.left_alone(self.source.audience())
+    }
+
     async fn ask(
         &mut self,
         shared: &Shared<S>,

@@ -156,22 +156,12 @@ pub(crate) struct Feed<L> {
     pub(crate) health: Health,
     /// Some walk has come to its end: what comes from now on is news.
     pub(crate) caught_up: bool,
-    /// From where on alerts have been recorded as expired.
-    pub(crate) expired: Option<Ticks>,
     pub(crate) sizes: Sizes,
 }
 
 impl<L> Default for Feed<L> {
     fn default() -> Self {
-        Self {
-            state: None,
-            walk: None,
-            walk_began: None,
-            health: Health::default(),
-            caught_up: false,
-            expired: None,
-            sizes: Sizes::default(),
-        }
+        Self { state: None, walk: None, walk_began: None, health: Health::default(), caught_up: false, sizes: Sizes::default() }
     }
 }
 

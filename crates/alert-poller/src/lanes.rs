@@ -248,4 +248,17 @@ mod tests {
         small.reserve(62 * UNIT).await;
         assert!(timeout(Duration::from_secs(60), small.reserve(63 * UNIT)).await.is_err());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn rereads_take_neither_places_nor_memory_from_polls() {
+        let config = Config { rereads_at_once: 1, ..config() };
+        let lanes = Lanes::new(&config);
+        let mut again = lanes.try_enter(Lane::Again).expect("there is room");
+        assert!(lanes.try_enter(Lane::Again).is_none());
+        again.reserve(1 << 40).await;
+        assert_eq!(again.wait(pending::<()>(), &config).await, Err(Waited::TooLong), "it stays where it is");
+        assert!(lanes.has_room(Lane::Slow));
+        let mut polls: Vec<_> = (0..2).map(|_| lanes.try_enter(Lane::Main).expect("there is room")).collect();
+        polls[0].reserve(64 * 1024).await;
+    }
 }

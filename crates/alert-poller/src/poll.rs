@@ -5,7 +5,9 @@ mod begin;
 
 use std::sync::Arc;
 
-use domain::{CursorMove, FeedOutcome, FeedProgress, Gap, Order, Purpose, Record, Report, ReportOrigin, SinkMessage, Ticks};
+use domain::{
+    CursorMove, FeedOutcome, FeedProgress, Gap, Order, Purpose, Record, Report, ReportOrigin, SinkMessage, Ticks, Trouble, Verdict,
+};
 use tokio::time::Instant;
 
 pub(crate) use self::begin::FIRST_DAY;
@@ -125,7 +127,10 @@ impl<S: AlertSource> Poll<S> {
                 self.fail_progress(error, None).await;
                 return Err(wait.map_or(End::Failed { outcome: "no-token", retry_after: None }, End::NoToken));
             }
-            Err(NoPage::NotBefore(wait)) => return Err(End::NotBefore(wait)),
+            Err(NoPage::NotBefore(wait)) => {
+                self.left_alone().await;
+                return Err(End::NotBefore(wait));
+            }
             Err(NoPage::Crowded) => return Err(End::Crowded),
         };
         self.deliver(records, step.watermark, step.gaps).await?;
@@ -178,6 +183,22 @@ impl<S: AlertSource> Poll<S> {
         self.feed.health = Health::Troubled;
         self.report(Report::Trouble { fence: self.caller.tenant.fence(), origin: ReportOrigin::Read(source), trouble }).await;
         end
+    }
+
+    /// The source may have asked a re-read, or the tenant's other feed, to wait: this feed is blind all the same (I24).
+    async fn left_alone(&mut self) {
+        let Some(wait) = self.caller.left_alone().filter(|_| self.feed.health != Health::Troubled) else { return };
+        let source = self.caller.source;
+        let reason = format!("the API of {source} asked to be left alone for {} s", wait.as_secs().max(1));
+        let trouble = Trouble {
+            verdict: Verdict::RetryAfter(wait),
+            reason: reason.clone(),
+            action: "nothing: it is tried again by itself".to_owned(),
+            code: Some("throttled".to_owned()),
+        };
+        self.fail_progress(reason, Some(self.caller.shared.clock.now().plus(wait))).await;
+        self.feed.health = Health::Troubled;
+        self.report(Report::Trouble { fence: self.caller.tenant.fence(), origin: ReportOrigin::Read(source), trouble }).await;
     }
 
     async fn unsupported(&mut self, error: String) -> End {

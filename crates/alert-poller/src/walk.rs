@@ -42,8 +42,8 @@ use microsoft::WindowQuery;
 
 use self::divide::Divided;
 use self::exhaust::{Bounds, Exhaust};
-use self::judge::{Row, rows};
 pub(crate) use self::judge::stamp_on;
+use self::judge::{Row, rows};
 pub(crate) use self::learnt::Learnt;
 use self::learnt::Unread;
 use self::plan::Plan;
@@ -152,7 +152,7 @@ enum Aside<L> {
         /// Some hop led to an empty page.
         dead_end: bool,
     },
-    Exhaust(Divided<L>),
+    Exhaust(Box<Divided<L>>),
     /// All is read; one answer longer than any before is asked for, so that the next walk need not doubt.
     Measure,
     Done,
@@ -168,6 +168,9 @@ impl<L: Clone> Walk<L> {
         walk.order = state.order;
         walk.watermark = state.watermark;
         walk.unread = learnt.unread(Axis::Update, now);
+        if walk.unread.iter().any(|unread| unread.again && unread.at >= start) {
+            walk.trouble = Trouble::foreseen();
+        }
         if rules.manner.can_order && state.order == Order::Ascending {
             walk.method = Method::Ascending { base: start, from: start, before: None };
             walk.ascend_from(start);
@@ -179,11 +182,16 @@ impl<L: Clone> Walk<L> {
 
     /// Reads again what is left of a stretch, from the newest to the oldest. No watermark moves.
     pub(crate) fn reread(reread: &Reread, rules: Rules, now: Ticks, learnt: &Learnt) -> Self {
-        let plan = Plan::down(reread.from, reread.left, learnt.unread(reread.axis, now));
+        let unread = learnt.unread(reread.axis, now);
+        let foreseen = unread.iter().any(|unread| unread.at >= reread.from && unread.at < reread.left);
+        let plan = Plan::down(reread.from, reread.left, unread);
         let nothing_left = plan.current().is_none();
         let mut walk = Self::blank(rules, reread.axis, reread.from, now, Method::Windows(plan), learnt);
         if nothing_left {
             walk.aside = Aside::Done;
+        }
+        if foreseen {
+            walk.trouble = Trouble::foreseen();
         }
         walk
     }
@@ -314,7 +322,7 @@ impl<L: Clone> Walk<L> {
 
     /// The question that takes up again what a side track was about.
     fn exhaust(&self, exhaust: Exhaust<L>) -> Aside<L> {
-        Aside::Exhaust(Divided::new(exhaust, self.rules.manner.facets))
+        Aside::Exhaust(Box::new(Divided::new(exhaust, self.rules.manner.facets)))
     }
 
     /// How many records to ask for in order to see an answer longer than any before.

@@ -258,7 +258,8 @@ impl<S: AlertSource> Poller<S> {
     fn look_at_sink(&mut self) {
         let faulty = self.sink_status.borrow_and_update().fault.is_some();
         if self.sink_was_faulty && !faulty {
-            for entry in self.entries.values_mut() {
+            let (now, spread) = (Instant::now(), self.spread(self.entries.len()));
+            for (feed, entry) in &mut self.entries {
                 entry.common.forget_marks();
                 match &mut entry.polling.feed {
                     Some(feed) => feed.doubt(),
@@ -268,6 +269,7 @@ impl<S: AlertSource> Poller<S> {
                     Some(memory) => *memory = Again::default(),
                     None => entry.rereading.stale = true,
                 }
+                self.schedule.hasten(Job { feed: *feed, work: Work::Again }, now + self.chance.between(Duration::ZERO, spread));
             }
         }
         self.sink_was_faulty = faulty;

@@ -1,7 +1,6 @@
 //! How far work has come that a daemon does: bars on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sink::read::{RereadRow, RereadState};
@@ -42,11 +41,10 @@ impl Board {
             let bar = bars.as_ref().map(|bars| {
                 let bar = bars.add(ProgressBar::new(1000));
                 // The template is a literal; with a mistake in it there is a plainer bar.
-                if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {percent:>3} %  {msg}") {
+                if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {wide_msg}") {
                     bar.set_style(style.progress_chars("=> "));
                 }
                 bar.set_prefix(format!("{label:width$}"));
-                bar.enable_steady_tick(Duration::from_millis(500));
                 bar
             });
             Feed { label, bar, told: None }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::rehearsal::bug;
 use crate::reread::RereadMove;
 use crate::stamp::Ticks;
 use crate::tenant::words;
@@ -99,6 +100,7 @@ words! {
 /// Where a walk starts: `overlap` before the watermark, or `first_sync` before now at first contact.
 pub fn walk_start(watermark: Option<Ticks>, overlap: Duration, first_sync: Duration, now: Ticks) -> Ticks {
     match watermark {
+        Some(watermark) if bug("no-overlap") => watermark,
         Some(watermark) => watermark.minus(overlap),
         None => now.minus(first_sync),
     }
@@ -120,7 +122,11 @@ pub fn ceiling(server_date: Option<Ticks>, our_clock: Ticks) -> Ticks {
 /// The watermark after a page or window: the newest readable stamp that is not past the ceiling, and
 /// never older than `before`. `None` while there is none.
 pub fn advance(before: Option<Ticks>, stamps: impl IntoIterator<Item = Option<Ticks>>, ceiling: Ticks) -> Option<Ticks> {
-    stamps.into_iter().flatten().filter(|stamp| *stamp <= ceiling).fold(before, |best, stamp| best.max(Some(stamp)))
+    stamps
+        .into_iter()
+        .flatten()
+        .filter(|stamp| *stamp <= ceiling || bug("ceiling-ignored"))
+        .fold(before, |best, stamp| best.max(Some(stamp)))
 }
 
 /// Whether the readable stamps of a page never fall. Unreadable ones are passed over.

@@ -83,6 +83,7 @@ enum Sources {
     Mixed,
     Both,
     All,
+    Assorted,
 }
 
 #[derive(Copy, Clone, ValueEnum)]
@@ -116,6 +117,7 @@ impl Args {
                 Sources::Mixed => SourceMix::Mixed,
                 Sources::Both => SourceMix::Both,
                 Sources::All => SourceMix::All,
+                Sources::Assorted => SourceMix::Assorted,
             },
             samples: self.samples.clone(),
             sample_stamps: if self.samples_now { SampleStamps::Start } else { SampleStamps::Own },

@@ -152,6 +152,8 @@ pub enum SourceMix {
     Both,
     /// Both for all, and the incidents.
     All,
+    /// Graph for all, with Defender for Endpoint, with the incidents, or with both, in turn.
+    Assorted,
 }
 
 /// Where sample records stand in the order of last updates.

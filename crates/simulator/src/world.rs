@@ -50,8 +50,8 @@ impl World {
     /// Publishes so many new alerts now; their stamps are spread over the time since the last publication, never
     /// beyond the present, and some are equal.
     pub(crate) fn publish_new(&self, tenant: &Tenant, count: usize) -> Vec<String> {
-        let now = self.clock.now();
         let mut state = tenant.lock();
+        let now = self.clock.now();
         let earliest = now.minus(Duration::from_millis(33).saturating_mul(count as u32)).max(state.last_stamp.min(now));
         let step = (now.ticks() - earliest.ticks()) / count.max(1) as i64;
         (0..count)
@@ -71,8 +71,8 @@ impl World {
 
     /// Changes an alert now; its last update moves to the present. Without an id, time picks one of the younger.
     pub(crate) fn publish_update(&self, tenant: &Tenant, id: Option<&str>) -> anyhow::Result<String> {
-        let now = self.clock.now();
         let mut state = tenant.lock();
+        let now = self.clock.now();
         let number = match id {
             Some(id) => state.numbered(id)?,
             None => state.young_alert().with_context(|| format!("tenant {} has no alert to change", tenant.face.directory_id))?,
@@ -82,8 +82,8 @@ impl World {
 
     /// Publishes so many new alerts that all have exactly this last-update stamp.
     pub(crate) fn publish_tied(&self, tenant: &Tenant, stamp: Stamp, count: usize) -> Vec<String> {
-        let now = self.clock.now();
         let mut state = tenant.lock();
+        let now = self.clock.now();
         (0..count).map(|_| state.appear(&tenant.face, stamp, now)).collect()
     }
 
@@ -109,8 +109,8 @@ impl World {
 
     /// Publishes with exactly this last-update stamp: a new alert, or a change of the one with that id.
     pub(crate) fn publish_at(&self, tenant: &Tenant, stamp: Stamp, id: Option<&str>) -> anyhow::Result<String> {
-        let now = self.clock.now();
         let mut state = tenant.lock();
+        let now = self.clock.now();
         match id {
             None => Ok(state.appear(&tenant.face, stamp, now)),
             Some(id) => {
@@ -123,13 +123,13 @@ impl World {
     /// Publishes a record given as bytes, and returns its id if it has one. `stands_at` overrides where it stands
     /// in the order of last updates.
     pub(crate) fn publish_raw(&self, tenant: &Tenant, source: Source, record: Bytes, stands_at: Option<Stamp>) -> Option<String> {
-        let now = self.clock.now();
-        let mut probed = facts::probe(&record, now);
+        let mut probed = facts::probe(&record, self.clock.now());
         if let Some(stamp) = stands_at {
             probed.facts.updated = stamp;
         }
-        let version = Version::new(Content::Raw(record), probed.last_update, now);
-        tenant.lock().put(source, probed.id.as_deref().map(Arc::from), probed.facts, version);
+        let mut state = tenant.lock();
+        let version = Version::new(Content::Raw(record), probed.last_update, self.clock.now());
+        state.put(source, probed.id.as_deref().map(Arc::from), probed.facts, version);
         probed.id
     }
 
@@ -138,10 +138,10 @@ impl World {
         if self.tenants.is_empty() {
             return;
         }
-        let now = self.clock.now();
         let tenant = &self.tenants[dice.below(self.tenants.len())];
         let wants_update = dice.chance(updates);
         let mut state = tenant.lock();
+        let now = self.clock.now();
         let number = if wants_update { state.young_alert() } else { None };
         match number {
             Some(number) => {

@@ -1,4 +1,4 @@
-//! Which changes of an alert are events: what people decide about it (I-ids: none is lost, none is told twice). No I/O.
+//! Which changes of an alert are events: what people decide about it. No I/O.
 
 use std::borrow::Cow;
 

@@ -98,3 +98,147 @@ fn circle<'a>(member: &'a str, near: &BTreeMap<&'a str, &'a Link>) -> &'a str {
         at = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+    use domain::{ContentHash, IncidentId, IncidentRecord, Ticks};
+
+    use super::*;
+
+    fn incident(id: &str, body: &'static str, ticks: Option<i64>, redirect: Option<&str>) -> IncidentRecord {
+        IncidentRecord {
+            id: IncidentId::new(id),
+            hash: ContentHash::of(body.as_bytes()),
+            raw: Bytes::from_static(body.as_bytes()),
+            last_update: ticks.map(Ticks),
+            created: None,
+            title: None,
+            severity: None,
+            status: None,
+            redirect: redirect.map(IncidentId::new),
+        }
+    }
+
+    fn standing(body: &str, ticks: i64, redirect: Option<&str>) -> Option<StandingIncident> {
+        Some(StandingIncident { hash: ContentHash::of(body.as_bytes()), ticks, redirect: redirect.map(str::to_owned) })
+    }
+
+    fn decide(records: &[IncidentRecord], known: &[Option<StandingIncident>]) -> (Vec<usize>, u64, Vec<String>) {
+        let incidents: Vec<_> = records.iter().map(|record| Incident::new(record).unwrap()).collect();
+        let plan = plan(&incidents, known);
+        (plan.put, plan.duplicate, plan.turned.into_iter().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn what_is_not_older_and_says_something_else_replaces_what_stands() {
+        for (body, ticks, put) in
+            [("1", Some(9), false), ("2", Some(9), true), ("2", Some(8), false), ("2", None, false), ("2", Some(10), true)]
+        {
+            let (found, duplicate, _) = decide(&[incident("a", body, ticks, None)], &[standing("1", 9, None)]);
+            assert_eq!((found.len(), duplicate), if put { (1, 0) } else { (0, 1) }, "{body} {ticks:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_states_the_highest_stamp_wins_and_of_equal_ones_the_last() {
+        let states = [
+            incident("b", "1", None, None),
+            incident("a", "2", Some(7), None),
+            incident("a", "3", Some(7), None),
+            incident("a", "4", Some(6), None),
+        ];
+        assert_eq!(decide(&states, &[None, None, None, None]), (vec![2, 0], 2, vec![]));
+    }
+
+    #[test]
+    fn only_a_redirect_that_differs_is_looked_into() {
+        for (before, now, turned) in [
+            (None, None, false),
+            (None, Some("z"), true),
+            (Some("z"), Some("z"), false),
+            (Some("z"), Some("y"), true),
+            (Some("z"), None, true),
+        ] {
+            let (_, _, found) = decide(&[incident("a", "2", Some(9), now)], &[standing("1", 9, before)]);
+            assert_eq!(!found.is_empty(), turned, "{before:?} {now:?}");
+        }
+        assert_eq!(decide(&[incident("a", "2", Some(9), None)], &[None]).2, [""; 0], "first sight of one that leads nowhere");
+        assert_eq!(decide(&[incident("a", "2", Some(9), Some("z"))], &[None]).2, ["a"]);
+    }
+
+    /// What is on record, kept by asking only for the neighbourhood as a database would.
+    #[derive(Default)]
+    struct Record {
+        redirects: HashMap<String, String>,
+        ends: HashMap<String, String>,
+    }
+
+    impl Record {
+        fn turn(&mut self, turned: &[(String, Option<String>)]) {
+            for (id, redirect) in turned {
+                match redirect {
+                    Some(to) => self.redirects.insert(id.clone(), to.clone()),
+                    None => self.redirects.remove(id),
+                };
+            }
+            let mut ends: BTreeSet<String> = turned.iter().map(|(id, _)| id.clone()).collect();
+            ends.extend(turned.iter().filter_map(|(id, _)| self.ends.get(id).cloned()));
+            let mut near = ends.clone();
+            near.extend(self.ends.iter().filter(|(_, end)| ends.contains(*end)).map(|(id, _)| id.clone()));
+            let links: Vec<Link> = near
+                .into_iter()
+                .map(|id| {
+                    let redirect = self.redirects.get(&id).cloned();
+                    let beyond = redirect.as_ref().and_then(|to| self.ends.get(to).cloned());
+                    Link { end: self.ends.get(&id).cloned(), id, redirect, beyond }
+                })
+                .collect();
+            for (id, end) in settle(&links) {
+                match end {
+                    Some(end) => self.ends.insert(id, end),
+                    None => self.ends.remove(&id),
+                };
+            }
+        }
+
+        /// The end of every chain, followed to its last member or around its circle.
+        fn followed(&self) -> HashMap<String, String> {
+            let mut ends = HashMap::new();
+            for from in self.redirects.keys() {
+                let (mut at, mut way) = (from, vec![from]);
+                let end = loop {
+                    let Some(next) = self.redirects.get(at) else { break at };
+                    if let Some(start) = way.iter().position(|seen| *seen == next) {
+                        break way[start..].iter().min().unwrap();
+                    }
+                    way.push(next);
+                    at = next;
+                };
+                if end != from {
+                    ends.insert(from.clone(), end.clone());
+                }
+            }
+            ends
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn whatever_is_merged_in_whatever_order_every_record_is_the_end_of_its_chain(
+            steps in proptest::collection::vec(proptest::collection::vec((0_u8..9, proptest::option::weighted(0.8, 0_u8..9)), 1..4), 1..25)) {
+            let mut record = Record::default();
+            for step in steps {
+                let mut turned = BTreeMap::new();
+                for (id, redirect) in step {
+                    turned.insert(id.to_string(), redirect.map(|to| to.to_string()));
+                }
+                record.turn(&turned.into_iter().collect::<Vec<_>>());
+                proptest::prop_assert_eq!(&record.ends, &record.followed());
+            }
+        }
+    }
+}

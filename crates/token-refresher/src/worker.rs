@@ -39,6 +39,8 @@ impl Worker {
         loop {
             let next = locked(&core.agenda).next().filter(|_| jobs.len() < core.config.concurrency);
             let outcome = tokio::select! {
+                // In this order, since one drawn by chance could not be repeated in a simulation.
+                biased;
                 () = stop.cancelled() => break,
                 _ = beat.tick() => {
                     self.beat();

@@ -112,7 +112,8 @@ impl Checker {
         {
             tally.checked(Invariant::I10, 1);
             if now - before > feed::LATEST_POLL {
-                let what = format!("{} {source} of process {} waited {} ms beside sick neighbours", tenant.name, process.serial, now - before);
+                let what =
+                    format!("{} {source} of process {} waited {} ms beside sick neighbours", tenant.name, process.serial, now - before);
                 self.broken(Invariant::I10, now, what);
             }
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alert_poller::source::{AlertSource, FetchError, Manner, Page, Query};
 use domain::{AccessToken, HeldTenant, Record, Source, Ticks, Trouble, Verdict};
-use microsoft::query::{FacetField, WindowQuery};
 use microsoft::ApiErrorKind;
+use microsoft::query::{FacetField, WindowQuery};
 use secrecy::ExposeSecret;
 
 use crate::process::Process;
@@ -143,7 +143,8 @@ impl Cloud {
         let state = &mut *state;
         let whose = (tenant.id, source.audience());
         let stored = state.vault.current(tenant.id);
-        let welcome = state.identity.admit(token.bearer.expose_secret(), whose, stored, process.serial, now, &mut state.checker, &mut state.tally);
+        let welcome =
+            state.identity.admit(token.bearer.expose_secret(), whose, stored, process.serial, now, &mut state.checker, &mut state.tally);
         if !welcome {
             return Err(error(ApiErrorKind::Unauthorized));
         }

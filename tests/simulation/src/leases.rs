@@ -17,7 +17,7 @@ pub(crate) const LEASE: Ms = 30 * SECOND;
 /// So much earlier a process stops believing in it.
 const MARGIN: Ms = 3 * SECOND;
 /// Between two rounds.
-const ROUND: Ms = 5 * SECOND;
+const ROUND: Ms = 6 * SECOND;
 
 /// What one process keeps of its leases.
 #[derive(Debug)]

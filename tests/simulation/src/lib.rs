@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod campaign;
 mod check;
 mod cloud;
 mod dice;
@@ -17,6 +18,7 @@ mod trace;
 mod vault;
 mod world;
 
+pub use campaign::{Campaign, campaign};
 pub use check::Broken;
 pub use run::{Options, Outcome, run};
 pub use tally::{Fault, Invariant, Tally};

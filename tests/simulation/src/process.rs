@@ -141,7 +141,13 @@ impl Surroundings for Process {
         let State { world, checker, tally, trace, .. } = &mut *state;
         trace.event(now, "commit", &[effects.versions.len() as i64, effects.latest.len() as i64], || {
             let ids: Vec<_> = effects.versions.iter().map(|(feed, id, _)| format!("{}:{id}", feed.source)).collect();
-            format!("process {} {:?} {ids:?} cursor {:?} rereads {:?}", self.serial, effects.tenant.map(|it| it.0), effects.cursor, effects.rereads)
+            format!(
+                "process {} {:?} {ids:?} cursor {:?} rereads {:?}",
+                self.serial,
+                effects.tenant.map(|it| it.0),
+                effects.cursor,
+                effects.rereads
+            )
         });
         tally.add("commits", 1);
         checker.committed(self, memory, effects, now, world, tally);

@@ -192,6 +192,15 @@ impl Scenario {
         !(store || cut_off || app || self.disturbed(replica, now))
     }
 
+    /// Whether a source of the tenant may have asked lately to be left alone, and for how long it did.
+    pub(crate) fn left_alone(&self, tenant: TenantId, now: Ms) -> bool {
+        let number = self.tenants.iter().position(|known| known.id == tenant);
+        self.cloud.iter().any(|(whom, _, during)| match during.what {
+            CloudFault::Throttled(wait) => Some(*whom) == number && (during.from..during.to + wait.min(HOUR) + MINUTE).contains(&now),
+            _ => false,
+        })
+    }
+
     /// Whether the tenant is well, and another one is not.
     pub(crate) fn sick_neighbours(&self, tenant: TenantId, now: Ms) -> bool {
         let healthy = self.tenants.iter().any(|known| known.id == tenant && known.healthy);
@@ -214,7 +223,7 @@ pub(crate) fn draw(seed: u64, tally: &mut Tally) -> (Scenario, World) {
     let dice = Dice::of(seed, 1);
     let page = dice.pick(&[8_u32, 12, 20, 40]);
     let first_sync = dice.pick(&[3 * HOUR, 26 * HOUR, HISTORY + HOUR]);
-    let tenants: Vec<Tenant> = (0..2 + dice.below(3)).map(|number| tenant(number, page, &dice, tally)).collect();
+    let tenants: Vec<Tenant> = (0..dice.pick(&[2, 2, 2, 3, 3, 4])).map(|number| tenant(number, page, &dice, tally)).collect();
     let mut world = World::default();
     for (number, tenant) in tenants.iter().enumerate() {
         for (place, source) in tenant.sources.iter().enumerate() {
@@ -260,9 +269,11 @@ pub(crate) fn draw(seed: u64, tally: &mut Tally) -> (Scenario, World) {
 }
 
 fn tenant(number: usize, page: u32, dice: &Dice, tally: &mut Tally) -> Tenant {
-    const CHOICES: [&[Source]; 6] = [
+    const CHOICES: [&[Source]; 8] = [
         &[Source::GraphAlerts],
         &[Source::GraphAlerts],
+        &[Source::GraphAlerts],
+        &[Source::GraphIncidents],
         &[Source::GraphAlerts, Source::MdeAlerts],
         &[Source::MdeAlerts],
         &[Source::GraphAlerts, Source::GraphIncidents],
@@ -279,10 +290,11 @@ fn tenant(number: usize, page: u32, dice: &Dice, tally: &mut Tally) -> Tenant {
 fn server(page: u32, dice: &Dice, tally: &mut Tally) -> Server {
     use Links::{Absent, Always, Expired, Foreign, Looping, Present};
     use Ordering::{Accepted, NewestFirst, Refused, Shuffled};
+    let half = usize::try_from(page / 2).unwrap_or(4);
     let server = Server {
         ordering: dice.pick(&[Accepted, Accepted, Accepted, NewestFirst, Shuffled, Refused]),
-        links: dice.pick(&[Absent, Absent, Present, Present, Always, Looping, Foreign, Expired]),
-        clamp: dice.chance(0.25).then(|| 3 + dice.below(usize::try_from(page).unwrap_or(8) - 3)),
+        links: dice.pick(&[Absent, Absent, Absent, Absent, Present, Present, Always, Looping, Foreign, Expired]),
+        clamp: dice.chance(0.25).then(|| half + dice.below(half)),
     };
     tally.fire_if(matches!(server.ordering, NewestFirst | Shuffled), Fault::OrderIgnored);
     tally.fire_if(server.ordering == Refused, Fault::OrderRefused);
@@ -341,7 +353,10 @@ fn troubles(scenario: &mut Scenario, dice: &Dice) {
         let what = dice.pick(&[Away, Away, Silent, ReadOnly, Contention, AnswersLost]);
         let whom = if dice.chance(0.3) { Some(dice.below(REPLICAS)) } else { None };
         let (from, to) = during(dice.range(2 * SECOND, 6 * MINUTE));
-        scenario.store.push((whom, During { from, to, what }));
+        // One at a time, so that it is clear what the store does.
+        if scenario.store.iter().all(|(_, other)| to <= other.from || other.to <= from) {
+            scenario.store.push((whom, During { from, to, what }));
+        }
     }
     if dice.chance(0.15) {
         let (from, to) = during(dice.range(30 * SECOND, 5 * MINUTE));

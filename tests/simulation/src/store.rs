@@ -6,6 +6,8 @@
 
 mod cursors;
 mod memory;
+#[cfg(test)]
+mod model_tests;
 mod rows;
 mod tables;
 mod tx;

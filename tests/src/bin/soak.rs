@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
     }
     match until_the_end(Wish { seconds: options.seconds, seed: options.seed }).await {
         Ok(Some(report)) => {
+            report.tell();
             println!("{}", report.line());
             if report.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

@@ -164,7 +164,8 @@ impl Proxy {
         // Two fit into a queue of one; the others would wait as long as the daemon does.
         for _ in 0..8 {
             let address = self.address;
-            let filled = tokio::task::spawn_blocking(move || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))).await?;
+            let filled =
+                tokio::task::spawn_blocking(move || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))).await?;
             match filled {
                 Ok(stream) => self.clog.push(stream),
                 Err(_) => return Ok(()),
@@ -269,5 +270,102 @@ async fn connect(target: &Target) -> std::io::Result<Box<dyn Stream>> {
             Ok(Box::new(stream))
         }
         Target::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A server that says back what it hears, and a door to it.
+    async fn echo() -> anyhow::Result<Proxy> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut reader, mut writer) = stream.split();
+                    let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                });
+            }
+        });
+        Proxy::to(Target::Tcp(address)).await
+    }
+
+    async fn said_back(stream: &mut TcpStream, words: &[u8]) -> std::io::Result<bool> {
+        stream.write_all(words).await?;
+        let mut heard = vec![0; words.len()];
+        let read = tokio::time::timeout(Duration::from_millis(300), stream.read_exact(&mut heard)).await;
+        Ok(read.is_ok_and(|read| read.is_ok()) && heard == words)
+    }
+
+    async fn ends(mut stream: TcpStream) -> bool {
+        let ended = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 8])).await;
+        matches!(ended, Ok(Ok(0) | Err(_)))
+    }
+
+    #[tokio::test]
+    async fn it_carries_cuts_and_shuts() -> anyhow::Result<()> {
+        let proxy = echo().await?;
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        assert!(said_back(&mut stream, b"hello").await?);
+        proxy.cut();
+        assert!(ends(stream).await, "what is connected breaks");
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        assert!(said_back(&mut stream, b"again").await?, "and new ones get through");
+        proxy.shut();
+        assert!(ends(stream).await);
+        assert!(ends(TcpStream::connect(proxy.address()).await?).await, "nor do new ones get through");
+        proxy.clear();
+        assert!(said_back(&mut TcpStream::connect(proxy.address()).await?, b"clear").await?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_lost_direction_is_carried_later_and_nobody_is_told() -> anyhow::Result<()> {
+        let proxy = echo().await?;
+        for lose in [Proxy::lose_answers, Proxy::lose_requests] {
+            let mut stream = TcpStream::connect(proxy.address()).await?;
+            lose(&proxy);
+            assert!(!said_back(&mut stream, b"unheard").await?);
+            proxy.clear();
+            let mut heard = [0; 7];
+            tokio::time::timeout(PATIENCE, stream.read_exact(&mut heard)).await??;
+            assert_eq!(&heard, b"unheard");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn connecting_is_refused_or_gets_no_answer_until_it_listens_again() -> anyhow::Result<()> {
+        let mut proxy = echo().await?;
+        proxy.refuse();
+        super::super::eventually("connecting is refused", PATIENCE, async || match TcpStream::connect(proxy.address()).await {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        })
+        .await?;
+        proxy.clog().await?;
+        let waits = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(proxy.address())).await;
+        assert!(waits.is_err(), "{waits:?}");
+        proxy.listen_again().await?;
+        assert!(said_back(&mut TcpStream::connect(proxy.address()).await?, b"open").await?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn answers_to_commit_are_swallowed_and_counted() -> anyhow::Result<()> {
+        let proxy = echo().await?;
+        proxy.swallow_commits(1);
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        assert!(said_back(&mut stream, b"BEGIN\0").await?);
+        stream.write_all(b"COMMIT\0").await?;
+        assert!(ends(stream).await);
+        assert_eq!(proxy.swallowed(), 1);
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        assert!(said_back(&mut stream, b"COMMIT\0").await?, "only as many as were asked for");
+        Ok(())
     }
 }

@@ -58,16 +58,16 @@ async fn takeover(ending: Ending, number: usize, tenants: usize) -> anyhow::Resu
     let cloud = Settings { seed: number as u64, tenants, history: 5, sources: SourceMix::GraphOnly, ..Settings::default() };
     let world = World::with_tenants(Setup { cloud, ..Setup::default() }).await?;
     let (mut first, other_host) = start(&world, ending, "first").await?;
-    world.settled(Duration::from_secs(60)).await?;
+    world.settled(Duration::from_secs(120)).await?;
     let of_first = tokens(&polls(&world));
     let (mut second, _) = start(&world, ending, "second").await?;
     holds(&first, tenants.div_ceil(2)).await?;
     holds(&second, tenants / 2).await?;
-    world.settled(Duration::from_secs(60)).await?;
+    world.settled(Duration::from_secs(120)).await?;
     // Leases are renewed every ten seconds: each world is somewhere else between two renewals.
     polled_again(&world, &world.cloud.tenants()[0].directory_id, 2 * (number % 5)).await?;
 
-    let (before, mine) = eventually("each replica polls its half", Duration::from_secs(60), async || {
+    let (before, mine) = eventually("each replica polls its half", Duration::from_secs(120), async || {
         let before = polls(&world);
         let latest: BTreeMap<Uuid, &JournalEntry> = before.iter().filter_map(|entry| Some((entry.tenant?, entry))).collect();
         let mine = latest.iter().filter(|(_, entry)| entry.token.as_ref().is_some_and(|token| of_first.contains(token)));
@@ -112,7 +112,7 @@ async fn takeover(ending: Ending, number: usize, tenants: usize) -> anyhow::Resu
         if waits.len() == mine.len() { Ok(waits) } else { Err(format!("{} of {}", waits.len(), mine.len())) }
     })
     .await?;
-    world.settled(Duration::from_secs(60)).await?;
+    world.settled(Duration::from_secs(120)).await?;
     second.terminate().await?;
     world.end().await?;
     Ok(Seen { waits: waits.into_iter().collect::<anyhow::Result<_>>()?, exit, how })
@@ -143,7 +143,7 @@ fn since(at: Stamp, text: &str) -> anyhow::Result<Duration> {
 }
 
 async fn holds(daemon: &Daemon, tenants: usize) -> anyhow::Result<()> {
-    eventually("the customers are shared", Duration::from_secs(60), async || match daemon.metric("tocsin_lease_held", "").await {
+    eventually("the customers are shared", Duration::from_secs(120), async || match daemon.metric("tocsin_lease_held", "").await {
         Ok(held) if held == tenants as f64 => Ok(()),
         seen => Err(format!("{seen:?}, not {tenants}: {}", daemon.last_words())),
     })
@@ -154,7 +154,7 @@ async fn holds(daemon: &Daemon, tenants: usize) -> anyhow::Result<()> {
 async fn polled_again(world: &World, tenant: &Uuid, times: usize) -> anyhow::Result<()> {
     let count = || polls(world).iter().filter(|entry| entry.tenant == Some(*tenant)).count();
     let before = count();
-    eventually("the customer is polled again", Duration::from_secs(60), async || {
+    eventually("the customer is polled again", Duration::from_secs(120), async || {
         let now = count();
         if now >= before + times { Ok(()) } else { Err(now - before) }
     })

@@ -77,7 +77,7 @@ pub async fn measure_neighbours(place: Neighbourhood) -> anyhow::Result<Lateness
         world.cloud.script(Rule::new(effect).tenant(tenant.directory_id).endpoint(Endpoint::Graph));
     }
     world.cloud.publish_new(flooded[0].directory_id, place.flood)?;
-    eventually("every sick customer is sick", Duration::from_secs(60), async || {
+    eventually("every sick customer is sick", Duration::from_secs(120), async || {
         let journal = world.cloud.journal();
         let well = |tenant: &&SimTenant| !journal.iter().any(|entry| entry.tenant == Some(tenant.directory_id) && entry.status != 200);
         let well = hanging.iter().chain(throttled).filter(well).count();
@@ -95,7 +95,7 @@ pub async fn measure_neighbours(place: Neighbourhood) -> anyhow::Result<Lateness
 /// Watches until every healthy customer was polled often enough; by how much more than the interval lay between two polls.
 async fn lateness(world: &World, healthy: &[SimTenant], place: Neighbourhood) -> anyhow::Result<Spans> {
     world.cloud.clear_journal();
-    let limit = place.interval * u32::try_from(place.polls)? * 4 + Duration::from_secs(60);
+    let limit = place.interval * u32::try_from(place.polls)? * 4 + Duration::from_secs(120);
     let polls = eventually("every healthy customer is polled", limit, async || {
         let polls = polls(world);
         let fewest = healthy.iter().map(|tenant| polls.get(&tenant.directory_id).map_or(0, Vec::len)).min().unwrap_or_default();

@@ -67,13 +67,11 @@ impl Book {
 
     /// An invariant was looked at; `broken` says what was seen if it did not hold.
     pub fn check(&self, invariant: u8, broken: Option<String>) {
-        if let Some(what) = &broken {
-            super::say(&format!("I{invariant} DOES NOT HOLD: {what}"));
-        }
         let mut pages = self.pages();
         let checked = pages.invariants.entry(invariant).or_default();
         checked.checked += 1;
-        if let Some(what) = broken.filter(|_| checked.broken.len() < EXAMPLES) {
+        if let Some(what) = broken.filter(|what| checked.broken.len() < EXAMPLES && !checked.broken.contains(what)) {
+            super::say(&format!("I{invariant} DOES NOT HOLD: {what}"));
             checked.broken.push(what);
         }
     }

@@ -124,6 +124,9 @@ mod tests {
     #[test]
     fn the_table_in_the_documentation_is_this_one() {
         let written = std::fs::read_to_string(root().join("docs/faults.md")).unwrap_or_default();
-        assert!(written == markdown(), "docs/faults.md is not what the catalogue says; type: cargo run -p e2e --bin soak -- --table > docs/faults.md");
+        assert!(
+            written == markdown(),
+            "docs/faults.md is not what the catalogue says; type: cargo run -p e2e --bin soak -- --table > docs/faults.md"
+        );
     }
 }

@@ -5,6 +5,8 @@ pub mod database;
 pub mod host;
 pub mod network;
 pub mod records;
+pub mod rehearsed;
+pub mod sequences;
 
 use host::Act;
 

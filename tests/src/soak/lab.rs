@@ -1,10 +1,12 @@
 //! The world of a soak: the pretend Microsoft, a Postgres of our own, and two replicas, each of which reaches both
 //! through doors of its own and works under a login of its own, so that the database itself can tell who writes.
 
+mod replica;
+
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,13 +14,13 @@ use anyhow::Context;
 use rustix::process::Signal;
 use simulator::{Settings, SimTenant, Simulator, SourceMix};
 use sqlx::PgPool;
-use tokio::process::Command;
-use tokio::time::Instant;
 use uuid::Uuid;
+
+pub use replica::{Face, Replica};
 
 use super::book::Book;
 use super::sampler::Samples;
-use crate::harness::{Daemon, OwnPostgres, Proxy, eventually, process, serve_elsewhere};
+use crate::harness::{OwnPostgres, Proxy, eventually, process};
 
 /// Customers that no fault is ever aimed at.
 pub const HEALTHY: usize = 4;
@@ -36,36 +38,14 @@ pub const CROWDED: usize = STRICT + 1;
 pub const TENANTS: usize = CROWDED + 1;
 
 /// How often each feed is polled.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+pub const INTERVAL: Duration = Duration::from_secs(2);
+/// How Postgres is run: nothing is forced to disk, for nobody pulls the plug, but what was committed has left the process.
+const SETTINGS: [(&str, &str); 3] = [("max_connections", "80"), ("max_wal_size", "256MB"), ("synchronous_commit", "on")];
+
 /// How long a lease lasts.
 pub const LEASE: Duration = Duration::from_secs(30);
 /// Redemptions per second that one replica may make.
 pub const REDEMPTIONS_PER_SECOND: u64 = 5;
-
-/// One of the replicas.
-pub struct Replica {
-    /// Its process; none while it is down.
-    pub daemon: Option<Daemon>,
-    /// Its way to the database.
-    pub database: Proxy,
-    /// Its way to Microsoft.
-    pub cloud: Proxy,
-    name: &'static str,
-    config: PathBuf,
-}
-
-/// What others may know of a replica while somebody works on it.
-#[derive(Clone, Debug)]
-pub struct Face {
-    /// Its process id.
-    pub pid: u32,
-    /// Its id in the leases.
-    pub replica: Uuid,
-    /// Where its metrics are.
-    pub ops: String,
-    /// When it began.
-    pub since: Instant,
-}
 
 /// The world.
 pub struct Lab {
@@ -79,6 +59,8 @@ pub struct Lab {
     pub samples: Samples,
     /// Alerts are published and changed while this holds.
     pub publishing: AtomicBool,
+    /// Stretches of time (ticks) of which the database forgot what it had committed: the ladder has to find that again.
+    pub forgotten: Mutex<Vec<(i64, i64)>>,
     /// Stored alerts are changed while this holds.
     pub changing: AtomicBool,
     postgres: tokio::sync::Mutex<Option<OwnPostgres>>,
@@ -100,12 +82,12 @@ impl Lab {
             seed,
             tenants: TENANTS,
             history: 40,
-            sources: SourceMix::All,
+            sources: SourceMix::Assorted,
             access_lifetime: (Duration::from_secs(20), Duration::from_secs(40)),
             journal_limit: 1_000_000,
             ..Settings::default()
         })?;
-        let postgres = OwnPostgres::start(&folder.path().join("pg"), &[("max_connections", "80"), ("max_wal_size", "256MB")]).await?;
+        let postgres = OwnPostgres::start(&folder.path().join("pg"), &SETTINGS).await?;
         let pool = postgres.pool(4)?;
         let lab = Self {
             tenants: cloud.tenants(),
@@ -114,6 +96,7 @@ impl Lab {
             samples: Samples::default(),
             publishing: AtomicBool::new(true),
             changing: AtomicBool::new(true),
+            forgotten: Mutex::default(),
             pool: Mutex::new(pool),
             faces: Mutex::new([None, None]),
             folder,
@@ -160,11 +143,12 @@ impl Lab {
              [ops]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n\
              [clouds.lab]\nlogin_url = \"{microsoft}\"\ngraph_url = \"{microsoft}\"\ndefender_url = \"{microsoft}\"\nallow_plaintext = true\n\
              [apps.main]\nclient_id = \"{}\"\nclient_secret_file = \"{folder}/app.secret\"\n\
-             [poll]\ninterval = \"1s\"\noverlap = \"10s\"\n\
-             [ladder]\nshort_every = \"8s\"\nlong_every = \"20s\"\n\
+             [poll]\ninterval = \"{}s\"\noverlap = \"10s\"\n\
+             [ladder]\nshort_every = \"20s\"\nlong_every = \"60s\"\n\
              [budget]\ngraph_per_minute = 100000\ndefender_per_minute = 100000\ndefender_per_hour = 1000000\n\
              token_per_second = {REDEMPTIONS_PER_SECOND}\n",
             self.cloud.client_id(),
+            INTERVAL.as_secs(),
         )
     }
 
@@ -225,97 +209,6 @@ impl Lab {
         Ok(())
     }
 
-    /// What is known of the replicas that run.
-    pub fn faces(&self) -> [Option<Face>; 2] {
-        self.faces.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_face(&self, at: usize, face: Option<Face>) {
-        self.faces.lock().unwrap_or_else(PoisonError::into_inner)[at] = face;
-    }
-
-    /// Starts a replica and waits until it is at work.
-    ///
-    /// # Errors
-    /// When it does not come that far.
-    pub async fn start(&self, replica: &mut Replica) -> anyhow::Result<()> {
-        self.start_with(replica, &[]).await
-    }
-
-    /// The same with these environment variables.
-    ///
-    /// # Errors
-    /// When it does not come that far.
-    pub async fn start_with(&self, replica: &mut Replica, environment: &[(&str, &str)]) -> anyhow::Result<()> {
-        self.spawn(replica, environment).await?;
-        self.meet(replica).await
-    }
-
-    /// Starts a replica and waits for nothing. Where the system allows it, each has a machine name of its own, so that
-    /// none can ask the kernel whether the other one still lives.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub async fn spawn(&self, replica: &mut Replica, environment: &[(&str, &str)]) -> anyhow::Result<()> {
-        let life = self.lives.fetch_add(1, Ordering::Relaxed);
-        let log = self.path(&format!("{}-{life:03}.log", replica.name));
-        let mut command = replica.command().await?;
-        command.envs(environment.iter().copied());
-        replica.daemon = Some(Daemon::spawn(command, &log)?);
-        Ok(())
-    }
-
-    /// Gets to know a replica that was started: its id goes to the witness.
-    ///
-    /// # Errors
-    /// When it does not say who it is.
-    pub async fn meet(&self, replica: &mut Replica) -> anyhow::Result<()> {
-        let at = usize::from(replica.name == "two");
-        let daemon = replica.daemon.as_ref().context("the replica is down")?;
-        let (pid, id, ops) = (daemon.pid()?, daemon.replica_id().await?, daemon.ops_address().await?);
-        self.introduce(replica.name, id).await?;
-        self.set_face(at, Some(Face { pid, replica: id, ops, since: Instant::now() }));
-        Ok(())
-    }
-
-    async fn introduce(&self, name: &str, id: Uuid) -> anyhow::Result<()> {
-        eventually("the witness knows the replica", Duration::from_secs(20), async || {
-            sqlx::query("insert into soak.replica (login, replica) values ('soak_' || $1, $2) on conflict do nothing")
-                .bind(name)
-                .bind(id)
-                .execute(&self.pool())
-                .await
-                .map_err(|error| error.to_string())
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// The replica's process is gone, or is about to.
-    pub fn gone(&self, replica: &Replica) {
-        self.set_face(usize::from(replica.name == "two"), None);
-    }
-
-    /// kill -9.
-    ///
-    /// # Errors
-    /// When it was down already.
-    pub async fn kill(&self, replica: &mut Replica) -> anyhow::Result<()> {
-        self.gone(replica);
-        replica.daemon.as_mut().context("the replica is down")?.kill().await
-    }
-
-    /// SIGTERM; how long it took to end well.
-    ///
-    /// # Errors
-    /// When it does not end well in ten seconds.
-    pub async fn terminate(&self, replica: &mut Replica) -> anyhow::Result<Duration> {
-        self.gone(replica);
-        let begun = Instant::now();
-        replica.daemon.as_mut().context("the replica is down")?.terminate().await?;
-        Ok(begun.elapsed())
-    }
-
     /// Waits until these replicas share all customers, each having some.
     ///
     /// # Errors
@@ -324,7 +217,8 @@ impl Lab {
         eventually("both replicas hold customers, and together all", limit, async || {
             let held = self.held().await?;
             let known: Vec<Uuid> = self.faces().iter().flatten().map(|face| face.replica).collect();
-            let mine: Vec<i64> = known.iter().map(|id| held.iter().find(|(holder, _)| holder == id).map_or(0, |(_, count)| *count)).collect();
+            let mine: Vec<i64> =
+                known.iter().map(|id| held.iter().find(|(holder, _)| holder == id).map_or(0, |(_, count)| *count)).collect();
             let whole = mine.iter().sum::<i64>() == i64::try_from(TENANTS).unwrap_or(i64::MAX);
             if mine.len() == 2 && whole && mine.iter().all(|count| *count > 0) { Ok(()) } else { Err(format!("{mine:?}")) }
         })
@@ -372,37 +266,6 @@ impl Lab {
     /// The folder of the world.
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-}
-
-impl Replica {
-    /// The process that runs.
-    ///
-    /// # Errors
-    /// When it is down.
-    pub fn daemon(&mut self) -> anyhow::Result<&mut Daemon> {
-        self.daemon.as_mut().context("the replica is down")
-    }
-
-    /// The login it works under.
-    pub fn login(&self) -> String {
-        format!("soak_{}", self.name)
-    }
-
-    /// `tocsin serve` as this replica, not started yet.
-    ///
-    /// # Errors
-    /// When there is no binary.
-    pub async fn command(&self) -> anyhow::Result<Command> {
-        match serve_elsewhere(&self.config, &format!("machine-{}", self.name)).await? {
-            Some(command) => Ok(command),
-            None => process::tocsin(&self.config, &["serve"]),
-        }
-    }
-
-    /// Its configuration file.
-    pub fn config(&self) -> &Path {
-        &self.config
     }
 }
 

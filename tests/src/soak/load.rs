@@ -50,9 +50,11 @@ async fn stored(lab: &Lab, tenant: Uuid, versions: &BTreeMap<(Uuid, String), i64
     let sql = "select alert_id, count(*), count(distinct source) from tocsin.alert_version where tenant = $1 group by alert_id";
     let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql).bind(tenant).fetch_all(&lab.pool()).await.unwrap_or_default();
     // An alert that is seen through both APIs has to be stored from both, and which these are only the body tells.
-    let seen_through = lab.tenants.iter().find(|known| known.directory_id == tenant).map_or(1, |known| {
-        known.sources.iter().filter(|source| **source != Source::GraphIncidents).count()
-    });
+    let seen_through = lab
+        .tenants
+        .iter()
+        .find(|known| known.directory_id == tenant)
+        .map_or(1, |known| known.sources.iter().filter(|source| **source != Source::GraphIncidents).count());
     let mut whole: Vec<(i64, String)> = rows
         .into_iter()
         .filter_map(|(id, stored, sources)| {

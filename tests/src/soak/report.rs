@@ -77,10 +77,15 @@ impl Report {
 
     /// Whether everything held and nothing was left out.
     pub fn good(&self) -> bool {
+        self.bad.is_empty()
+    }
+
+    /// Says to the person who watches what did not hold.
+    pub fn tell(&self) {
         for what in &self.bad {
             say(what);
         }
-        self.bad.is_empty()
+        say(if self.good() { "everything held" } else { "NOT EVERYTHING HELD" });
     }
 }
 
@@ -90,7 +95,10 @@ async fn judge(lab: &Lab, rest: &Rest) -> anyhow::Result<()> {
     let tally = &rest.tally;
     let some = |what: &[String]| (!what.is_empty()).then(|| format!("{} such, first {}", what.len(), what[0]));
     book.check(3, some(&tally.duplicated));
-    book.check(4, some(&tally.lost).or_else(|| some(&tally.stale)).or_else(|| some(&tally.incidents_wrong)).or_else(|| some(&tally.misplaced)));
+    book.check(
+        4,
+        some(&tally.lost).or_else(|| some(&tally.stale)).or_else(|| some(&tally.incidents_wrong)).or_else(|| some(&tally.misplaced)),
+    );
     book.held(4, tally.versions_published as u64);
     book.check(5, some(&tally.unknown));
     book.held(5, tally.versions_stored as u64);
@@ -98,7 +106,13 @@ async fn judge(lab: &Lab, rest: &Rest) -> anyhow::Result<()> {
     let late: i64 = sqlx::query_scalar(witness::STALE).fetch_one(&lab.pool()).await?;
     book.check(7, (late > 0).then(|| format!("{late} stale writes")));
     let overlaps = lab.cloud.overlapping_redemptions();
-    let redemptions: u64 = lab.cloud.journal_totals().iter().filter(|((endpoint, _), _)| *endpoint == simulator::Endpoint::Token).map(|(_, count)| count).sum();
+    let redemptions: u64 = lab
+        .cloud
+        .journal_totals()
+        .iter()
+        .filter(|((endpoint, _), _)| *endpoint == simulator::Endpoint::Token)
+        .map(|(_, count)| count)
+        .sum();
     book.check(11, (overlaps > 0).then(|| format!("{overlaps} of {redemptions} redemptions overlapped another one of the same customer")));
     book.held(11, redemptions);
     for (first, last) in &rest.calm {
@@ -108,8 +122,16 @@ async fn judge(lab: &Lab, rest: &Rest) -> anyhow::Result<()> {
     }
     // One row for each of few things, whatever happened meanwhile.
     let tenants = i64::try_from(TENANTS)?;
-    for (table, most) in [("feed", 3 * tenants), ("lease", tenants), ("reread", 18 * tenants), ("trouble", 4 * tenants), ("replica", 16), ("tenant_secret", tenants)] {
-        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from tocsin.{table}"))).fetch_one(&lab.pool()).await?;
+    for (table, most) in [
+        ("feed", 3 * tenants),
+        ("lease", tenants),
+        ("reread", 18 * tenants),
+        ("trouble", 4 * tenants),
+        ("replica", 16),
+        ("tenant_secret", tenants),
+    ] {
+        let rows: i64 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from tocsin.{table}"))).fetch_one(&lab.pool()).await?;
         book.check(35, (rows > most).then(|| format!("{rows} rows in tocsin.{table}, more than {most}")));
     }
     Ok(())
@@ -173,8 +195,10 @@ fn invariants(lab: &Lab, bad: &mut Vec<String>) -> Value {
         for broken in &known.broken {
             bad.push(format!("I{} ({}) did not hold: {broken}", invariant.id, invariant.name));
         }
-        checked.insert(format!("I{}", invariant.id), json!({ "checked": known.checked, "held": known.checked > 0 && known.broken.is_empty() }));
+        checked.insert(
+            format!("I{}", invariant.id),
+            json!({ "checked": known.checked, "held": known.checked > 0 && known.broken.is_empty() }),
+        );
     }
     json!(checked)
 }
-

@@ -2,11 +2,11 @@
 //! invariants that have to hold at every moment, not only at the end.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use simulator::{Source, Stamp};
+use simulator::{Endpoint, JournalEntry, LedgerRow, Source, Stamp};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -41,12 +41,9 @@ impl Samples {
         self.looks.lock().map(|looks| looks.clone()).unwrap_or_default()
     }
 
-    /// The most memory that any process that still runs has had so far.
-    pub fn most_memory(&self, faces: &[Option<Face>]) -> u64 {
-        let now = faces.iter().flatten().filter_map(|face| rss(face.pid).ok());
-        let looks = self.looks();
-        let before = looks.iter().filter(|look| faces.iter().flatten().any(|face| face.pid == look.pid)).map(|look| look.rss);
-        before.chain(now).max().unwrap_or(0)
+    /// The most memory that any replica has needed so far.
+    pub fn most_memory(&self) -> u64 {
+        self.looks().iter().map(|look| look.rss).max().unwrap_or(0)
     }
 
     /// What the ladder has found that polling had missed, over all lives of the replicas.
@@ -83,8 +80,10 @@ pub async fn run(lab: &Lab) {
     let samples = &lab.samples;
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().unwrap_or_default();
     let mut beat = tokio::time::interval(Duration::from_secs(1));
+    let mut asked = Asked::default();
     for round in 0_u64.. {
         beat.tick().await;
+        asked.take(lab);
         for face in lab.faces().iter().flatten() {
             samples.look(face);
             if let Some(late) = metric(&client, face, "tocsin_late_found_total").await
@@ -96,7 +95,7 @@ pub async fn run(lab: &Lab) {
         if round % 3 == 1 {
             stale_writes(lab).await;
             halves(lab).await;
-            cursors(lab).await;
+            cursors(lab, &asked).await;
         }
     }
 }
@@ -122,10 +121,42 @@ async fn halves(lab: &Lab) {
     }
 }
 
+/// When live polls came in, by customer and API.
+#[derive(Debug, Default)]
+struct Asked {
+    next: u64,
+    at: BTreeMap<(Uuid, Endpoint), Vec<i64>>,
+}
+
+impl Asked {
+    fn take(&mut self, lab: &Lab) {
+        for entry in lab.cloud.journal_from(self.next) {
+            self.next = entry.number + 1;
+            if let (true, Some(tenant), Some(at)) = (is_live(&entry), entry.tenant, Stamp::parse(&entry.at)) {
+                self.at.entry((tenant, entry.endpoint)).or_default().push(at.ticks());
+            }
+        }
+    }
+
+    /// The last live poll that came in before this. The service names its time when it answers: what became visible
+    /// between the look and the answer is not in it.
+    fn last_before(&self, tenant: Uuid, source: Source, caught_up: i64) -> i64 {
+        let endpoint = if source == Source::MdeAlerts { Endpoint::Defender } else { Endpoint::Graph };
+        let all = self.at.get(&(tenant, endpoint));
+        all.and_then(|all| all.iter().copied().filter(|at| *at < caught_up).max()).unwrap_or(i64::MIN)
+    }
+}
+
+/// Whether this is a request of a live poll: what is read again is asked for in windows with an end.
+pub fn is_live(entry: &JournalEntry) -> bool {
+    matches!(entry.endpoint, Endpoint::Graph | Endpoint::Defender) && !entry.query.contains("+lt+") && !entry.query.contains("%20lt%20")
+}
+
 /// I1: what a feed says it has caught up to is stored.
-async fn cursors(lab: &Lab) {
+async fn cursors(lab: &Lab, asked: &Asked) {
     let sql = "select tenant, source, caught_up_ticks from tocsin.feed where caught_up_ticks is not null and source <> 'graph-incidents'";
     let Ok(feeds) = sqlx::query_as::<_, (Uuid, String, i64)>(sql).fetch_all(&lab.pool()).await else { return };
+    let forgotten = lab.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // Those at whom no odd record is aimed: what is stored of a tenant is then simply what it published.
     for tenant in lab.tenants.iter().take(HEALTHY) {
         let sql = "select source, alert_id, count(*) from tocsin.alert_version where tenant = $1 group by source, alert_id";
@@ -137,7 +168,9 @@ async fn cursors(lab: &Lab) {
         let ledger = lab.cloud.ledger().rows(tenant.directory_id);
         for (_, source, caught_up) in feeds.iter().filter(|(whose, ..)| *whose == tenant.directory_id) {
             let wanted = if source == Source::MdeAlerts.name() { Source::MdeAlerts } else { Source::GraphAlerts };
-            let due = ledger.iter().filter(|row| row.source == wanted && visible(row, *caught_up));
+            let last = asked.last_before(tenant.directory_id, wanted, *caught_up);
+            let remembered = |row: &&LedgerRow| !forgotten.iter().any(|(from, to)| (*from..*to).contains(&row.visible_at.ticks()));
+            let due = ledger.iter().filter(|row| row.source == wanted && visible(row, last)).filter(remembered);
             let missing = due.filter(|row| {
                 let id = row.alert_id.clone().unwrap_or_default();
                 stored.get(&(source.clone(), id)).is_none_or(|count| usize::try_from(*count).is_ok_and(|count| count < row.version))
@@ -150,8 +183,8 @@ async fn cursors(lab: &Lab) {
 }
 
 /// Whether polling must have met this version by then: it was visible, and not with a stamp from long before.
-fn visible(row: &simulator::LedgerRow, caught_up: i64) -> bool {
+fn visible(row: &LedgerRow, then: i64) -> bool {
     const LATE: i64 = 5 * 10_000_000;
     let stamp = row.last_update.as_deref().and_then(Stamp::parse);
-    row.latest && row.visible_at.ticks() < caught_up && stamp.is_some_and(|stamp| row.visible_at.ticks() - stamp.ticks() < LATE)
+    row.latest && row.visible_at.ticks() < then && stamp.is_some_and(|stamp| row.visible_at.ticks() - stamp.ticks() < LATE)
 }

@@ -13,7 +13,7 @@ use super::{LONG, SMALL_PAGES, SOON, case, grown, own_postgres, publish_everywhe
 /// The statement of every transaction that stores something.
 const STORES: &str = "insert into tocsin.alert_version";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_46_two_hundred_lost_commit_acknowledgements_double_nothing() -> anyhow::Result<()> {
     let cases = [case("connections that break", lost(198, Loss::Cut)), case("answers that never come", lost(2, Loss::Silence))];
     side_by_side(2, cases).await?;
@@ -51,7 +51,7 @@ async fn lost(times: u64, loss: Loss) -> anyhow::Result<()> {
     world.end().await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_45_five_immediate_stops_of_postgres_lose_nothing_that_was_committed() -> anyhow::Result<()> {
     const HISTORY: usize = 1500;
     let folder = server_folder()?;

@@ -14,7 +14,7 @@ use super::{LEASE, LONG, SMALL_PAGES, SOON, case, holds, publish_everywhere, rea
 /// By how much a daemon may grow while it has nowhere to put anything.
 const GROWTH: u64 = 32 << 20;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_45_a_minute_without_the_database_costs_no_memory_and_everybody_catches_up_fairly() -> anyhow::Result<()> {
     const TENANTS: usize = 6;
     const WAITING: usize = 1500;
@@ -70,7 +70,7 @@ async fn fault_45_a_minute_without_the_database_costs_no_memory_and_everybody_ca
     world.end().await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_68_and_70_a_replica_that_is_cut_from_the_database_lets_go_in_time_and_comes_back() -> anyhow::Result<()> {
     let cases = [
         case("cut off", cut_off(Proxy::shut)),
@@ -151,7 +151,7 @@ fn tokens(world: &World) -> BTreeSet<String> {
     polls(world).into_iter().filter_map(|entry| entry.token).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_44_a_daemon_that_starts_without_its_database_says_so_in_one_sentence() -> anyhow::Result<()> {
     let world = World::with_tenants(Setup::default()).await?;
     let mut door = Proxy::to(world.database.as_ref().context("no database")?.target()?).await?;

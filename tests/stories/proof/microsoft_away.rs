@@ -9,7 +9,7 @@ use simulator::{Effect, Endpoint, Outage, Rule, Settings, SimTenant, SourceMix};
 
 use super::{LONG, SMALL_PAGES, SOON, case, holds, publish_everywhere, ready};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_69_and_others_microsoft_away_by_host_by_customer_and_for_one_replica() -> anyhow::Result<()> {
     let cases = [
         case("one of the two hosts is away", one_host()),

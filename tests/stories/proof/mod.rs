@@ -13,6 +13,7 @@ mod limits;
 mod microsoft_away;
 mod neighbours;
 mod points;
+mod pooler;
 mod timeline;
 
 use std::collections::BTreeSet;
@@ -23,9 +24,9 @@ use e2e::harness::{Daemon, World, eventually};
 use local_postgres::{Durability, LocalPostgres, Options};
 
 /// Long enough for anything that is meant to happen at once, on a machine that does other things as well.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// Long enough for work that takes a while.
-pub(crate) const LONG: Duration = Duration::from_secs(180);
+pub(crate) const LONG: Duration = Duration::from_secs(300);
 /// How long a lease lasts.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
@@ -89,7 +90,7 @@ pub(crate) async fn says(daemon: &Daemon, words: &str, limit: Duration) -> anyho
 pub(crate) async fn holds(daemon: &Daemon, tenants: usize) -> anyhow::Result<()> {
     eventually(&format!("it looks after {tenants} customers"), SOON, async || match daemon.metric("tocsin_lease_held", "").await {
         Ok(held) if held == tenants as f64 => Ok(()),
-        seen => Err(format!("{seen:?}")),
+        seen => Err(format!("{seen:?}; its last words:\n{}", daemon.last_words())),
     })
     .await
 }

@@ -12,7 +12,7 @@ use domain::rehearsal::POINTS;
 use e2e::harness::{Daemon, Setup, World, eventually, side_by_side, signals};
 use simulator::{Settings, SourceMix};
 
-use super::{SOON, not_active, publish_everywhere, rows, says};
+use super::{LONG, SOON, not_active, publish_everywhere, rows, says};
 
 /// Short-lived access tokens, so that there are redemptions all the time, and many small pages.
 const CONFIG: &str = "[poll]\ninterval = \"1s\"\noverlap = \"2m\"\npage_size = 10\n\
@@ -85,8 +85,9 @@ async fn life(world: &World, point: &str, action: Action) -> anyhow::Result<()> 
         // A daemon lives through an error. A panic ends it, with a word about where, unless it was somewhere that can be
         // begun again; then everything goes on.
         _ => tokio::select! {
-            ended = daemon.ended(SOON) => Some(ended?),
+            biased;
             settled = world.settled(SOON) => settled.map(|_| None).with_context(|| daemon.last_words())?,
+            ended = daemon.ended(LONG) => Some(ended?),
         },
     };
     match (action, ended) {

@@ -78,9 +78,6 @@ impl<S: AlertSource> Poll<S> {
         let gone_before = now.minus(keeps);
         // A quiet feed has an old watermark, and has been read all the same.
         let Some(from) = state.watermark.max(state.caught_up).filter(|read| *read < gone_before) else { return Ok(()) };
-        if self.feed.expired == Some(from) {
-            return Ok(());
-        }
         const DAY: u64 = 24 * 3600;
         let reason = format!(
             "nobody could read this feed for {} days, and Microsoft keeps alerts for about {}",
@@ -88,8 +85,6 @@ impl<S: AlertSource> Poll<S> {
             keeps.as_secs() / DAY
         );
         let gap = Gap { from, to: Ticks(gone_before.0.saturating_sub(1)), kind: GapKind::Expired, reason };
-        self.deliver(Vec::new(), None, vec![gap]).await?;
-        self.feed.expired = Some(from);
-        Ok(())
+        self.deliver(Vec::new(), None, vec![gap]).await
     }
 }

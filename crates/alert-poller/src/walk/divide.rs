@@ -204,7 +204,10 @@ impl<L: Clone> Divided<L> {
 
     fn check(&mut self, rows: &[Row], skip: u32, max_skip: u32) -> Outcome {
         if !seen(rows).is_subset(&self.seen) {
-            self.note_gap(GapKind::Ties, "more records share one stamp than the source shows, and some have none of the words that divide them");
+            self.note_gap(
+                GapKind::Ties,
+                "more records share one stamp than the source shows, and some have none of the words that divide them",
+            );
         }
         let reach = skip.saturating_add(u32::try_from(rows.len()).unwrap_or(u32::MAX)).min(max_skip);
         if rows.is_empty() || reach <= skip {

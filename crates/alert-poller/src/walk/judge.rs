@@ -104,6 +104,9 @@ pub(crate) fn judge(len: usize, has_link: bool, top: u32, longest: usize, max_sk
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use domain::{AlertFacts, AlertId, AlertRecord, IncidentId, IncidentRecord, Poison};
+
     use super::*;
 
     #[test]
@@ -125,5 +128,40 @@ mod tests {
         ] {
             assert_eq!(judge(len, link, 1000, longest, 500), expected, "{why}");
         }
+    }
+
+    #[test]
+    fn alerts_and_incidents_have_a_stamp_on_each_axis_and_poison_has_none() {
+        let (id, raw, hash) = ("7", Bytes::from_static(b"{}"), ContentHash([0; 32]));
+        let (last_update, created) = (Some(Ticks(2)), Some(Ticks(1)));
+        let alert = AlertRecord {
+            id: AlertId::new(id),
+            hash,
+            raw: raw.clone(),
+            last_update_text: None,
+            last_update,
+            created,
+            facts: AlertFacts::default(),
+        };
+        let incident = IncidentRecord {
+            id: IncidentId::new(id),
+            hash,
+            raw: raw.clone(),
+            last_update,
+            created,
+            title: None,
+            severity: None,
+            status: None,
+            redirect: None,
+        };
+        let records = [Record::Alert(alert), Record::Incident(incident), Record::Poison(Poison::new("a test", raw))];
+        for (axis, expected) in [(Axis::Update, last_update), (Axis::Creation, created)] {
+            let stamps: Vec<_> = rows(&records, axis).iter().map(|row| row.stamp).collect();
+            assert_eq!(stamps, [expected, expected, None]);
+        }
+        let keys: Vec<_> = rows(&records, Axis::Update).iter().map(|row| row.key).collect();
+        assert_eq!(keys[0], ContentHash::of(id.as_bytes()), "by its id, not by its body");
+        assert_eq!(keys[1], keys[0]);
+        assert_eq!(keys[2], ContentHash::of(b"{}"));
     }
 }

@@ -56,7 +56,8 @@ impl Plan {
 
     fn new(direction: Direction, frontier: Ticks, limit: Ticks, unread: Vec<Unread>) -> Self {
         let frontier = (direction == Direction::Up || frontier > limit).then_some(frontier);
-        let mut plan = Self { direction, pending: Vec::new(), frontier, limit, step: DAY, yielded: 0, was_full: false, suspect: None, unread };
+        let mut plan =
+            Self { direction, pending: Vec::new(), frontier, limit, step: DAY, yielded: 0, was_full: false, suspect: None, unread };
         plan.refill();
         plan
     }
@@ -272,6 +273,19 @@ mod tests {
             plan.mend();
             assert_eq!(plan.current(), before);
             assert_eq!(plan.pending.len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_apart_stays_apart_when_the_rest_is_mended() {
+        let at = |hours: u64| START.plus(Duration::from_secs(3600 * hours));
+        let unread = [1, 2].map(|hour| Unread { at: at(hour), again: true }).to_vec();
+        for mut plan in [Plan::up(START, at(9), unread.clone()), Plan::down(START, at(9), unread)] {
+            let before = plan.pending.clone();
+            plan.halve();
+            plan.halve();
+            plan.mend();
+            assert_eq!(plan.pending, before);
         }
     }
 

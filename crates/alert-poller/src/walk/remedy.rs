@@ -1,7 +1,7 @@
 //! What a failure means: the same again later, the same in another way, or for less, down to a single record.
 
-use domain::{GapKind, Ticks};
 use domain::rehearsal::bug;
+use domain::{GapKind, Ticks};
 use microsoft::ApiErrorKind;
 
 use super::exhaust::Exhaust;
@@ -26,14 +26,18 @@ impl<L: Clone> Walk<L> {
                 true
             }
             ApiErrorKind::Unavailable | ApiErrorKind::BadAnswer => self.in_trouble(learnt, &mut step),
-            _ if self.trouble.control().is_some() => false,
+            // The account, not the question: the same again when that is settled.
+            ApiErrorKind::Unauthorized | ApiErrorKind::Forbidden | ApiErrorKind::Throttled(_) | ApiErrorKind::Unsupported => false,
+            _ if self.trouble.control().is_some() => {
+                self.trouble.control_refused();
+                false
+            }
             ApiErrorKind::OrderRefused => self.distrust_order(),
             ApiErrorKind::TooLarge => {
                 self.smaller(GapKind::TooLarge, learnt, &mut step);
                 true
             }
             ApiErrorKind::ForeignNextLink | ApiErrorKind::SkipExpired | ApiErrorKind::Refused => self.refused(kind, learnt, &mut step),
-            _ => false,
         };
         if bug("cursor-moves-on-failure") && !adapted && self.live {
             step = Step { watermark: Some(self.ceiling()), done: true, ..step };
@@ -121,7 +125,7 @@ impl<L: Clone> Walk<L> {
             Method::Ascending { .. } if self.size.top() > 1 => self.size.shrink(HALF),
             Method::Ascending { .. } => {
                 // It comes right after what has been read, at an instant that only the source's filter knows.
-                self.size.recover();
+                self.size.begin_anew();
                 self.fall_back(learnt);
             }
             Method::Windows(plan) if !span.is_tick() => plan.halve(),

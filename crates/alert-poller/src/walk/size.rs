@@ -83,6 +83,11 @@ impl PageSize {
         found
     }
 
+    /// The search goes on in another way, with pages of a middling size.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self::new(self.full, false);
+    }
+
     /// What made pages fail has been dealt with: they may grow to the full again.
     pub(crate) fn recover(&mut self) {
         *self = Self { bound: self.full, ahead: 0, calm: 0, ..*self };

@@ -1,5 +1,6 @@
 //! Stories and properties of walks, against a pretend source.
 
+mod bugs;
 mod failing;
 mod found;
 mod model;

@@ -32,8 +32,6 @@ enum Control {
         /// One for so many has failed.
         failed: Option<u32>,
     },
-    /// For one record, since nobody was there the last time.
-    Outage,
 }
 
 /// What is known of questions that fail.
@@ -79,11 +77,16 @@ pub(crate) enum Controlled {
 }
 
 impl Trouble {
+    /// Something is known to fail where this walk leads: that is looked into at once, without a word of alarm.
+    pub(crate) fn foreseen() -> Self {
+        Self { looked_into: true, ..Self::default() }
+    }
+
     /// Whether the control question is to be asked, and for how many records.
     pub(crate) fn control(&self) -> Option<u32> {
         self.control.map(|control| match control {
             Control::Full(top) => top,
-            Control::Tiny { .. } | Control::Outage => 1,
+            Control::Tiny { .. } => 1,
         })
     }
 
@@ -112,6 +115,11 @@ impl Trouble {
         Failure::Control
     }
 
+    /// The control question was refused, which says nothing. What it was about is asked again, as if for the first time.
+    pub(crate) fn control_refused(&mut self) {
+        *self = Self::default();
+    }
+
     /// The control question has failed.
     pub(crate) fn control_failed(&mut self) -> Failure {
         match self.control {
@@ -120,7 +128,7 @@ impl Trouble {
                 Failure::Control
             }
             _ => {
-                *self = Self { control: Some(Control::Outage), ..Self::default() };
+                *self = Self::default();
                 Failure::Outage
             }
         }
@@ -137,7 +145,7 @@ impl Trouble {
                 Controlled::Limit(half)
             }
             Some(Control::Full(_)) if std::mem::take(&mut self.was_limited) => Controlled::Again,
-            Some(Control::Outage) | None => Controlled::Again,
+            None => Controlled::Again,
             Some(Control::Full(_) | Control::Tiny { .. }) if !smallest => {
                 self.credit = CREDIT - 1;
                 Controlled::Smaller
@@ -182,12 +190,13 @@ mod tests {
         assert_eq!((size.control_answered(false, false), size.control()), (Controlled::Again, None));
 
         let mut outage = troubled(1000);
-        outage.control_failed();
-        for _ in 0..100 {
-            assert_eq!((outage.control_failed(), outage.control()), (Failure::Outage, Some(1)));
-        }
-        assert_eq!((outage.control_answered(true, false), outage.control()), (Controlled::Again, None));
-        assert_eq!(outage.failed(1000, false), Failure::Wait, "all begins anew");
+        assert_eq!((outage.control_failed(), outage.control()), (Failure::Control, Some(1)));
+        assert_eq!((outage.control_failed(), outage.control()), (Failure::Outage, None));
+        assert_eq!([1, 2].map(|_| outage.failed(1000, false)), [Failure::Wait; 2], "all begins anew");
+
+        let mut refused = troubled(1000);
+        refused.control_refused();
+        assert_eq!((refused.control(), refused.failed(1000, false)), (None, Failure::Wait));
     }
 
     #[test]

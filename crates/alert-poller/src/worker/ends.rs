@@ -49,6 +49,7 @@ impl<S: AlertSource> Poller<S> {
         if matches!(end, End::CaughtUp | End::More) {
             polling.backoff = None;
         }
+        let worked = polling.works;
         polling.works = match end {
             End::CaughtUp | End::More => true,
             // Nobody asked the source.
@@ -81,7 +82,12 @@ impl<S: AlertSource> Poller<S> {
             End::Void => now + FIRST_RETRY.max(config.interval / 10),
             End::SinkGone => return Err(SINK_GONE),
         };
+        let recovered = polling.works && !worked;
         self.schedule.set(Job { feed: key, work: Work::Live }, lane, due);
+        if recovered {
+            // They rest while polling fails.
+            self.schedule.hasten(Job { feed: key, work: Work::Again }, now);
+        }
         self.begin_rereads(key, now);
         Ok(())
     }

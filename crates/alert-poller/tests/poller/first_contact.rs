@@ -1,5 +1,6 @@
 //! First contact: polling from a day back, and the backfill of what lies before it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alert_poller::Config;
@@ -149,12 +150,14 @@ async fn what_a_backfill_brings_is_counted_as_such() {
 
 #[tokio::test(start_paused = true)]
 async fn polls_are_not_late_while_a_hundred_thousand_records_are_read_again() {
-    let config = Config { polls_at_once: 4, interval: SECOND * 10, ladder: no_ladder(), ..Config::default() };
+    let config = Config { polls_at_once: 6, interval: SECOND * 10, ladder: no_ladder(), ..Config::default() };
     let mut world = World::start(config);
     world.cloud.history(1, 100_000, Duration::from_secs(20));
     world.cloud.with(1, |shop| shop.delay = SECOND / 2);
+    // More than there are places for polls read a history, too, at their leisure.
     for number in 2..22 {
-        world.cloud.history(number, 3, SECOND * 60);
+        world.cloud.history(number, if number < 12 { 500 } else { 3 }, HOUR);
+        world.cloud.with(number, |shop| shop.delay = if number < 12 { SECOND } else { SECOND / 50 });
     }
     world.hold(1..22);
     let took = until("everything is read", SECOND * 1800, || world.store.is_finished(1, Errand::Backfill)).await;
@@ -162,7 +165,9 @@ async fn polls_are_not_late_while_a_hundred_thousand_records_are_read_again() {
     for number in 1..22 {
         let polls: Vec<_> = world.cloud.calls_of(number).into_iter().filter(|call| !call.is_reread()).map(|call| call.at).collect();
         let gap = polls.windows(2).map(|pair| pair[1] - pair[0]).max().expect("it is polled");
-        assert!(gap <= SECOND * 13, "tenant {number} waited {gap:?} between polls");
+        // Whoever answers slowly needs some seconds for a poll, but nobody waits for a place.
+        let most = if number < 12 { SECOND * 16 } else { SECOND * 13 };
+        assert!(gap <= most, "tenant {number} waited {gap:?} between polls");
     }
     // Two passes of a hundred pages at 150 calls a minute, of which re-reads may use four fifths.
     assert!(took < SECOND * 600, "{took:?}");
@@ -213,12 +218,12 @@ async fn an_outage_of_the_source_is_told_once_and_the_backfill_goes_on_where_it_
     world.cloud.with(1, |shop| shop.mood = Mood::Fails);
     pass(SECOND * 2).await;
     let left = world.store.row(1, Errand::Backfill).expect("there is one").reread.left;
-    let (calls, said) = (world.cloud.rereads_of(1).len(), world.reports().len());
+    // Every turn asks for a token once, and every failed poll is reported.
+    let turns = || world.tokens.asked.load(Ordering::SeqCst) - world.reports().len();
+    let before = turns();
     pass(HOUR).await;
-    let again = world.cloud.rereads_of(1).len() - calls;
-    assert!(again <= 5, "{again} calls by re-reads, which wait while polling fails");
-    let polled = world.cloud.calls() - world.cloud.rereads_of(1).len();
-    assert!(world.reports().len() - said <= polled, "only polls are reported");
+    let again = turns() - before;
+    assert!(again <= 4, "{again} turns of re-reads, which wait while polling fails");
     assert_eq!(world.store.row(1, Errand::Backfill).expect("there is one").reread.left, left);
     world.cloud.with(1, |shop| shop.mood = Mood::Answers);
     until("it is read to its end", SECOND * 300, || world.store.is_finished(1, Errand::Backfill)).await;

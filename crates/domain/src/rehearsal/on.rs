@@ -36,6 +36,7 @@ thread_local! {
     static HERE: RefCell<Option<Rehearsal>> = const { RefCell::new(None) };
 }
 
+#[expect(clippy::disallowed_methods, reason = "a rehearsal is switched on from outside, before there is a configuration")]
 static EVERYWHERE: LazyLock<Option<Mutex<Rehearsal>>> =
     LazyLock::new(|| std::env::var("TOCSIN_REHEARSAL").ok().map(|text| Mutex::new(Rehearsal::parse(&text))));
 

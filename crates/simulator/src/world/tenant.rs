@@ -49,11 +49,13 @@ impl Tenant {
         let both = match settings.sources {
             SourceMix::GraphOnly => false,
             SourceMix::Both | SourceMix::All => true,
+            SourceMix::Assorted => index % 3 != 1,
             SourceMix::Mixed => index % 3 == 1 || settings.tenants == 1,
         };
         let mut sources = vec![Source::GraphAlerts];
         sources.extend(both.then_some(Source::MdeAlerts));
-        sources.extend((settings.sources == SourceMix::All).then_some(Source::GraphIncidents));
+        let incidents = settings.sources == SourceMix::All || settings.sources == SourceMix::Assorted && index % 3 != 0;
+        sources.extend(incidents.then_some(Source::GraphIncidents));
         let mut state = TenantState {
             dice: face.dice(100, 0),
             alerts: Vec::new(),

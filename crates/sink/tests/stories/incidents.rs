@@ -7,7 +7,8 @@ use sqlx::PgPool;
 use crate::world::{EVENING, GRAPH, INCIDENTS, MORNING, NOON, Sink, alert, counts, fingerprint, number, tenant};
 
 fn incident(id: &str, last_update: Option<&str>, redirect: Option<&str>, title: &str) -> Record {
-    let raw = format!(r#"{{"id":"{id}","lastUpdateDateTime":{last_update:?},"redirectIncidentId":{redirect:?},"displayName":"{title}"}}"#);
+    let raw =
+        serde_json::json!({"id": id, "lastUpdateDateTime": last_update, "redirectIncidentId": redirect, "displayName": title}).to_string();
     Record::Incident(IncidentRecord {
         id: IncidentId::new(id),
         hash: ContentHash::of(raw.as_bytes()),
@@ -66,13 +67,10 @@ async fn what_postgres_cannot_hold_of_an_incident_goes_to_quarantine(pool: PgPoo
         broken,
         incident("with\0nul", Some(NOON), None, "t"),
         incident("5", Some(NOON), Some("with\0nul"), "t"),
-        incident(&"endless".repeat(20_000), Some(NOON), None, "t"),
         incident("6", Some("9999-12-31T23:59:59Z"), None, "a\0title"),
     ];
-    let outcome = counts(sink.store(fence, INCIDENTS, page).await);
-    let stored = titles(&pool).await;
-    assert_eq!(outcome.0 + outcome.3, 5);
-    assert!(outcome.3 >= 3 && stored.contains(&("6".into(), "a\u{FFFD}title".into())), "{outcome:?} {stored:?}");
+    assert_eq!(counts(sink.store(fence, INCIDENTS, page).await), (1, 0, 0, 3));
+    assert_eq!(titles(&pool).await, [("6".into(), "a\u{FFFD}title".into())]);
     sink.stop().await;
 }
 

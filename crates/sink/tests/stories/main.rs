@@ -13,6 +13,7 @@ mod outage;
 mod progress;
 mod proxy;
 mod reading;
+mod refused;
 mod rehearsed;
 mod stuck;
 mod world;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use domain::{Gap, GapKind, Poison, Record, metric};
+use domain::{Axis, Comparison, CursorMove, Errand, Gap, GapKind, Poison, Purpose, Record, Reread, RereadMove, metric};
 use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use sqlx::PgPool;
 
@@ -86,4 +86,36 @@ async fn what_is_committed_is_counted_once(pool: PgPool) {
         (metric::COMMIT_SECONDS.to_owned(), 2),
     ];
     assert_eq!(*book.0.lock().unwrap(), BTreeMap::from(expected));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_reading_again_finds_is_counted(pool: PgPool) {
+    let book = Book::default();
+    let _counting = metrics::set_default_local_recorder(&book);
+    let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
+    for errand in [Errand::Short, Errand::Nightly] {
+        let polled_before = ticks(NOON);
+        let (from, to) = (ticks(MORNING), polled_before);
+        let now = Reread { errand, run: 1, axis: Axis::Update, from, to, left: to, polled_before, finished_at: None };
+        let tail = |now, comparison| Tail {
+            turn: Some(CursorMove::Reread(RereadMove { now, whole: None, comparison })),
+            purpose: Some(Purpose::Reread { errand, polled_before }),
+            ..Tail::default()
+        };
+        let end = Reread { finished_at: Some(to), ..now.clone() };
+        let comparison = Comparison { only_stored_count: 4, ..Comparison::default() };
+        let comparison = errand.is_comparison().then_some(comparison);
+        counts(sink.store_with(fence, GRAPH, vec![], tail(now, None)).await);
+        let page = vec![alert(errand.as_str(), MORNING, "missed"), alert("fresh", NOON, errand.as_str())];
+        counts(sink.store_with(fence, GRAPH, page, tail(end, comparison)).await);
+    }
+    sink.stop().await;
+    let counted = book.0.lock().unwrap().clone();
+    let of = |name: &str, label: &str| counted.get(&format!("{name} {label}")).copied();
+    assert_eq!(of(metric::LATE_FOUND, "rung=short"), Some(1));
+    assert_eq!(counted.keys().filter(|key| key.starts_with(metric::LATE_FOUND)).count(), 1, "only of the ladder");
+    assert_eq!((of(metric::REREADS, "errand=short"), of(metric::REREADS, "errand=nightly")), (Some(1), Some(1)));
+    let differences = ["missing", "changed", "only_stored"].map(|kind| of(metric::RECONCILE_DIFFERENCES, &format!("kind={kind}")));
+    assert_eq!(differences, [Some(1), Some(1), Some(4)]);
+    assert_eq!(counted.get(metric::INGEST_LAG), None, "the age of what is read again says nothing about us");
 }

@@ -1,7 +1,8 @@
 //! News of feeds that needs no transaction of its own.
 
+use bytes::Bytes;
 use domain::ports::Cursors;
-use domain::{FeedOutcome, FeedProgress, Fence, Order, Source};
+use domain::{CursorMove, FeedOutcome, FeedProgress, Fence, Order, Poison, Record, Source, Ticks};
 use sink::{Config, CursorStore};
 use sqlx::PgPool;
 
@@ -93,6 +94,82 @@ async fn a_tenant_being_claimed_does_not_delay_the_news_of_others(pool: PgPool) 
     claiming.commit().await.unwrap();
     assert_eq!(health(&pool, claimed).await, []);
     sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_lock_on_the_row_of_one_feed_delays_the_news_of_nobody_else_and_drops_none(pool: PgPool) {
+    let (held, other, sink) = (tenant(&pool, 1).await, tenant(&pool, 2).await, Sink::start(&pool));
+    for (fence, source) in [(held, GRAPH), (held, MDE), (other, GRAPH)] {
+        sink.news(well(fence, source, MORNING)).await;
+    }
+    until("the rows are there", || number(&pool, "select count(*) from tocsin.feed"), |count| *count == 3).await;
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("select 1 from tocsin.feed where tenant = $1 and source = 'graph-alerts' for update")
+        .bind(held.tenant.0)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let hours = |fence| {
+        let pool = pool.clone();
+        async move { health(&pool, fence).await.into_iter().map(|row| row.1.unwrap_or_default()).collect::<Vec<_>>() }
+    };
+    for round in [NOON, EVENING] {
+        for (fence, source) in [(held, GRAPH), (held, MDE), (other, GRAPH)] {
+            sink.news(well(fence, source, round)).await;
+        }
+        let hour = &round[11..13];
+        until("the news of the others is shown", || hours(other), |hours| hours == &[hour]).await;
+        until("that of the tenant's other feed as well", || hours(held), |hours| hours == &["08", hour]).await;
+    }
+    assert_eq!(sink.status.borrow().fault, None);
+    holder.rollback().await.unwrap();
+    until("nothing is dropped", || hours(held), |hours| hours == &["18", "18"]).await;
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_row_that_somebody_is_making_delays_the_news_of_nobody_else_and_drops_none(pool: PgPool) {
+    let sink = Sink::start(&pool);
+    let mut fences = Vec::new();
+    for number in 1..=9 {
+        fences.push(tenant(&pool, number).await);
+    }
+    let mut maker = pool.begin().await.unwrap();
+    sqlx::query("insert into tocsin.feed (tenant, source, watermark_ticks) values ($1, 'graph-alerts', 7)")
+        .bind(fences[3].tenant.0)
+        .execute(&mut *maker)
+        .await
+        .unwrap();
+    for fence in &fences {
+        sink.news(well(*fence, GRAPH, NOON)).await;
+    }
+    until("the news of the others is shown", || number(&pool, "select count(*) from tocsin.feed"), |count| *count == 8).await;
+    assert_eq!(sink.status.borrow().fault, None);
+    maker.commit().await.unwrap();
+    let row = "select count(*) from tocsin.feed where watermark_ticks = 7 and caught_up_ticks is not null";
+    until("nothing is dropped", || number(&pool, row), |count| *count == 1).await;
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn news_and_cursors_of_one_feed_written_at_the_same_time_lose_nothing(pool: PgPool) {
+    let fence = tenant(&pool, 1).await;
+    let flush = std::time::Duration::from_millis(1);
+    let sink = Sink::with(&pool, Config { progress_flush: flush, ..Config::default() });
+    let poison = |round: i64| Record::Poison(Poison::new("x", Bytes::from(round.to_string())));
+    for round in 1..=200 {
+        let at = Ticks(ticks(NOON).0 + round);
+        sink.news(FeedProgress { outcome: FeedOutcome::CaughtUp { at }, ..well(fence, GRAPH, NOON) }).await;
+        let tail = Tail { turn: Some(CursorMove::Live { watermark: at }), ..Tail::default() };
+        assert_eq!(counts(sink.store_with(fence, GRAPH, vec![poison(round)], tail).await), (0, 0, 0, 1));
+    }
+    sink.stop().await;
+    let row: (i64, i64, i64) = sqlx::query_as("select watermark_ticks - $1, caught_up_ticks - $1, quarantined from tocsin.feed")
+        .bind(ticks(NOON).0)
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(row, (200, 200, 200));
 }
 
 #[sqlx::test(migrations = "../../migrations")]

@@ -161,6 +161,25 @@ async fn more_stuck_tenants_than_there_are_writers_leave_a_writer_and_room_for_t
 }
 
 #[sqlx::test(migrations = "../../migrations")]
+async fn a_lock_held_elsewhere_frees_the_writer_long_before_the_time_of_a_statement_is_over(pool: PgPool) {
+    let log = Log::default();
+    let _listening = tracing::subscriber::set_default(log.clone());
+    let minute = Duration::from_secs(60);
+    let config = Config { statement_timeout: minute, lock_timeout: Duration::from_millis(50), writers: 1, ..quick() };
+    let (one, two, mut sink) = (tenant(&pool, 1).await, tenant(&pool, 2).await, Sink::with(&pool, config));
+    counts(sink.store(one, GRAPH, vec![alert("a", MORNING, "t")]).await);
+    let holder = lock(&pool, &[one]).await;
+    let began = tokio::time::Instant::now();
+    let answer = sink.send(one, GRAPH, vec![alert("a", NOON, "u")], Tail::default()).await;
+    store_while_others_lose(&mut sink, two, &log, &[one], 3).await;
+    assert!(began.elapsed() < minute, "the only writer was free in between");
+    assert!(log.lines(FAILED, one)[0].contains("lock timeout"), "{:?}", log.lines(FAILED, one));
+    holder.rollback().await.unwrap();
+    is_stored_once(&pool, answer).await;
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
 async fn a_stop_refuses_what_is_stuck_at_once_and_what_is_behind_it(pool: PgPool) {
     let log = Log::default();
     let _listening = tracing::subscriber::set_default(log.clone());

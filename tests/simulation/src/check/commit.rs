@@ -39,7 +39,10 @@ impl Checker {
         if let Some((feed, live_from)) = effects.began {
             let book = self.book(feed.tenant, feed.source);
             book.watermark = Some(live_from);
-            book.readings.values_mut().filter(|reading| reading.watermark.is_none()).for_each(|reading| reading.watermark = Some(live_from));
+            book.readings
+                .values_mut()
+                .filter(|reading| reading.watermark.is_none())
+                .for_each(|reading| reading.watermark = Some(live_from));
         }
         self.cursor(process, memory, effects, now, world, tally);
         for (feed, errand) in &effects.rereads {

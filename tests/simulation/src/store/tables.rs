@@ -1,13 +1,12 @@
 //! The tables of one tenant, and the writes of one transaction on top of them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use domain::{ContentHash, Errand, Source, Ticks};
 use sink::store::Feed;
 
-use super::rows::{
-    AlertRow, EventRow, FeedNews, GapRow, IncidentRow, QuarantineRow, ReconciliationRow, RereadRow, VersionRow,
-};
+use super::rows::{AlertRow, EventRow, FeedNews, GapRow, IncidentRow, QuarantineRow, ReconciliationRow, RereadRow, VersionRow};
 
 /// What stands of a feed.
 #[derive(Clone, Debug, Default)]
@@ -89,10 +88,10 @@ impl Draft {
     /// A re-read's row, for writing, if there is one.
     pub(crate) fn reread(&mut self, base: &Tables, feed: Feed, errand: Errand) -> Option<&mut RereadRow> {
         let key = (feed.source, errand);
-        if !self.rereads.contains_key(&key) {
-            self.rereads.insert(key, base.rereads.get(&key)?.clone());
+        match self.rereads.entry(key) {
+            Entry::Occupied(row) => Some(row.into_mut()),
+            Entry::Vacant(place) => Some(place.insert(base.rereads.get(&key)?.clone())),
         }
-        self.rereads.get_mut(&key)
     }
 
     /// The versions of an alert at one source, as this transaction sees them.

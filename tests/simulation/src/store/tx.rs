@@ -100,7 +100,14 @@ impl StoreTx for Tx {
                 if draft.versions_of(base, feed.source, alert.id()).any(|row| row.hash == hash && row.filed == filed) {
                     return Err(StoreError::Contention("simulated: a new version was there already".to_owned()));
                 }
-                let row = VersionRow { hash, filed, number: *number, rank: (carried(alert.record), feed.source.rank()) };
+                let row = VersionRow {
+                    hash,
+                    filed,
+                    number: *number,
+                    last_update_text: alert.record.last_update_text.clone(),
+                    raw: alert.record.raw.clone(),
+                    rank: (carried(alert.record), feed.source.rank()),
+                };
                 draft.versions.push((feed.source, alert.id().to_owned(), row));
                 effects.versions.push((feed, alert.id().to_owned(), hash));
             }
@@ -152,15 +159,20 @@ impl StoreTx for Tx {
                     field: event.field,
                     old: event.old.clone(),
                     new: event.new.clone(),
-                    changed_at: event.changed_at.filter(|at| at.to_timestamp().is_some()),
+                    changed_at: event.changed_at,
                     seen_at: last.map_or(now, |last| now.max(last + 1)),
+                    source: feed.source,
                 });
             }
         });
         Ok(())
     }
 
-    async fn look_up_incidents(&mut self, tenant: TenantId, incidents: &[Incident<'_>]) -> Result<Vec<Option<StandingIncident>>, StoreError> {
+    async fn look_up_incidents(
+        &mut self,
+        tenant: TenantId,
+        incidents: &[Incident<'_>],
+    ) -> Result<Vec<Option<StandingIncident>>, StoreError> {
         self.arrive(tenant, Statement::Read).await?;
         Ok(self.with(tenant, |draft, base, _| {
             let known = |row: &IncidentRow| StandingIncident { hash: row.hash, ticks: row.ticks, redirect: row.redirect.clone() };
@@ -181,7 +193,14 @@ impl StoreTx for Tx {
                 if before.is_some_and(|(stands, ticks)| stands == hash || ticks > incident.ticks()) {
                     return Err(StoreError::Contention("simulated: an incident was written meanwhile".to_owned()));
                 }
-                let row = IncidentRow { hash, ticks: incident.ticks(), redirect: incident.redirect().map(str::to_owned) };
+                let record = incident.record;
+                let row = IncidentRow {
+                    hash,
+                    ticks: incident.ticks(),
+                    redirect: incident.redirect().map(str::to_owned),
+                    words: [&record.title, &record.severity, &record.status].map(Clone::clone),
+                    raw: record.raw.clone(),
+                };
                 let carries = incident.record.last_update.map_or(i64::MIN, |ticks| ticks.0);
                 effects.incidents.push((incident.id().to_owned(), hash, before.map(|(_, ticks)| ticks), carries));
                 draft.incidents.insert(incident.id().to_owned(), row);
@@ -223,13 +242,14 @@ impl StoreTx for Tx {
                 effects.quarantined.push((feed, record.hash));
                 match draft.quarantine.get(&key).or_else(|| base.quarantine.get(&key)) {
                     None => {
-                        let row =
-                            QuarantineRow { raw: record.raw.to_vec(), seen_at: now, replay_at: None, replayed_at: None, tried_at: None };
+                        let (reason, raw) = (record.reason.to_owned(), record.raw.to_vec());
+                        let row = QuarantineRow { reason, raw, seen_at: now, replay_at: None, replayed_at: None, tried_at: None };
                         draft.quarantine.insert(key, row);
                         fresh += 1;
                     }
                     Some(row) if row.replayed_at.is_some() => {
-                        let row = QuarantineRow { replayed_at: None, ..row.clone() };
+                        let (reason, raw) = (record.reason.to_owned(), row.raw.clone());
+                        let row = QuarantineRow { reason, raw, seen_at: row.seen_at, replay_at: None, replayed_at: None, tried_at: None };
                         draft.quarantine.insert(key, row);
                         fresh += 1;
                     }
@@ -245,11 +265,12 @@ impl StoreTx for Tx {
         let now = self.store.around.now();
         Ok(self.with(feed.tenant, |draft, base, _| {
             let mut marked = 0;
-            for (hash, good) in understood.iter().map(|hash| (hash, true)).chain(refused.iter().map(|hash| (hash, false))) {
+            for (hash, good) in refused.iter().map(|hash| (hash, false)).chain(understood.iter().map(|hash| (hash, true))) {
                 let key = (feed.source, *hash);
-                let Some(mut row) = draft.quarantine.get(&key).or_else(|| base.quarantine.get(&key)).cloned() else { continue };
+                let row = draft.quarantine.get(&key).or_else(|| base.quarantine.get(&key));
+                let Some(mut row) = row.filter(|row| row.replayed_at.is_none()).cloned() else { continue };
                 row.tried_at = Some(now);
-                if good && row.replayed_at.is_none() {
+                if good {
                     row.replayed_at = Some(now);
                     marked += 1;
                 }
@@ -267,7 +288,7 @@ impl StoreTx for Tx {
                 let key = (feed.source, gap.from, gap.to);
                 let stands = draft.gaps.get(&key).or_else(|| base.gaps.get(&key));
                 if stands.is_none_or(|row| row.healed_at.is_some()) {
-                    draft.gaps.insert(key, GapRow { kind: gap.kind, axis, healed_at: None });
+                    draft.gaps.insert(key, GapRow { kind: gap.kind, reason: gap.reason.clone(), axis, healed_at: None });
                     effects.gaps.push(key);
                     opened += 1;
                 }
@@ -382,21 +403,17 @@ impl StoreTx for Tx {
     async fn reconcile(&mut self, feed: Feed, errand: Errand, comparison: &Comparison) -> Result<(u64, u64), StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
         Ok(self.with(feed.tenant, |draft, base, _| {
-            let (run, missing, changed) = match draft.reread(base, feed, errand) {
-                Some(row) => (row.now.run, row.new, row.updated),
-                None => return (0, 0),
-            };
+            let Some(row) = draft.reread(base, feed, errand).cloned() else { return (0, 0) };
+            let only_stored = comparison.only_stored.iter().take(MOST_IDS).cloned().collect();
             draft.reconciliations.push(ReconciliationRow {
                 source: feed.source,
                 by_operator: errand == Errand::Reconcile,
-                run,
-                missing,
-                changed,
-                at_source: comparison.at_source,
-                stored: comparison.stored,
-                only_stored: comparison.only_stored_count,
+                run: row.now.run,
+                stretch: (row.now.from, row.now.to),
+                counts: [comparison.at_source, comparison.stored, row.new, row.updated, comparison.only_stored_count],
+                ids: [row.missing, row.changed, only_stored],
             });
-            (missing, changed)
+            (row.new, row.updated)
         }))
     }
 
@@ -424,12 +441,13 @@ impl StoreTx for Tx {
     async fn rollback(self) {}
 }
 
-fn fresh_reread(now: Reread, started_at: Option<crate::time::Ms>) -> RereadRow {
+pub(super) fn fresh_reread(now: Reread, started_at: Option<crate::time::Ms>) -> RereadRow {
     RereadRow {
         now,
         asked_at: None,
         started_at,
         finished_at: None,
+        cancelled_at: None,
         records: 0,
         new: 0,
         updated: 0,
@@ -446,4 +464,3 @@ fn keep(list: &mut Vec<String>, ids: &[&str]) {
         }
     }
 }
-

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use simulator::{Effect, Endpoint, OddToken, Outage, RetryAfter, Rule, SimTenant, Truncate};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::harness::eventually;
 use crate::soak::lab::Lab;
@@ -17,6 +18,9 @@ pub enum Sign {
     None,
     /// At the feed: its last error, or until when it is throttled.
     Feed,
+    /// The same, or as a feed that has not been read for a while: what is too large is asked for in smaller and smaller
+    /// pieces, which is no error until there is no smaller piece.
+    Stale,
     /// In the customer's health, with a reason.
     Health,
 }
@@ -70,7 +74,7 @@ pub const RECIPES: &[Recipe] = &[
     recipe(9, &[&[|| on_graph(Effect::ResetAfter { bytes: 900 })]], ("reset_after", 1), Sign::Feed),
     recipe(10, &[&[|| on_graph(Effect::Trickle { bytes: 1, every_ms: 1000 }).times(1)]], ("trickle", 1), Sign::None),
     recipe(11, &[&[|| on_graph(Effect::Truncate(Truncate::ShortBody))]], ("truncate", 1), Sign::Feed),
-    recipe(12, &[&[|| on_graph(Effect::GzipBomb { megabytes: 200 })]], ("gzip_bomb", 1), Sign::Feed),
+    recipe(12, &[&[|| on_graph(Effect::GzipBomb { megabytes: 200 })]], ("gzip_bomb", 1), Sign::Stale),
     recipe(13, &[&[|| on_graph(Effect::Html { status: 200 })]], ("html", 1), Sign::Feed),
     recipe(14, &[&[|| throttle(RetryAfter::Seconds(3)).times(2)]], ("throttle", 1), Sign::Feed),
     recipe(
@@ -93,7 +97,11 @@ pub const RECIPES: &[Recipe] = &[
     recipe(35, &[&[throw_token_away, || at_token(Effect::SecretExpired).times(2)]], ("secret_expired", 1), Sign::Health),
     recipe(36, &[&[throw_token_away, || at_token(Effect::OddToken(OddToken::NoRefreshToken)).times(3)]], ("odd_token", 1), Sign::None),
     needing_consent(33, &[&[throw_token_away, || at_token(Effect::Revoke { code: 50173 })]], ("revoke", 1)),
-    needing_consent(34, &[&[throw_token_away, || refused(50076)], &[throw_token_away, || at_token(Effect::ConsentMissing)]], ("sign_in_error", 1)),
+    needing_consent(
+        34,
+        &[&[throw_token_away, || refused(50076)], &[throw_token_away, || at_token(Effect::ConsentMissing)]],
+        ("sign_in_error", 1),
+    ),
     recipe(38, &[&[throw_token_away, || at_token(Effect::OddToken(OddToken::WrongTenant))]], ("odd_token", 1), Sign::Health),
     recipe(39, &[&[throw_token_away, || at_token(Effect::OddToken(OddToken::FewerPermissions))]], ("odd_token", 1), Sign::Health),
     recipe(
@@ -150,7 +158,8 @@ pub async fn suffer(lab: &Lab, recipe: &Recipe, turn: usize, tenant: &SimTenant)
     .await?;
     let felt_at = Instant::now();
     if recipe.sign != Sign::None {
-        let shown = eventually(&format!("fault {} shows", recipe.fault), SHOWN_WITHIN, async || shows(lab, tenant, recipe.sign).await).await;
+        let shown =
+            eventually(&format!("fault {} shows", recipe.fault), SHOWN_WITHIN, async || shows(lab, tenant, recipe.sign).await).await;
         let after = felt_at.elapsed();
         lab.book.check(24, shown.err().map(|error| format!("{error:#}")));
         lab.book.shown(recipe.fault, u64::try_from(after.as_millis())?);
@@ -160,7 +169,7 @@ pub async fn suffer(lab: &Lab, recipe: &Recipe, turn: usize, tenant: &SimTenant)
     if recipe.consent {
         lab.consent_again(tenant).await?;
     }
-    recovered(lab, tenant).await
+    recovered(lab, &[tenant]).await
 }
 
 /// How often this customer has felt the last of these effects, which is the one that the others make way for.
@@ -175,8 +184,16 @@ fn felt(lab: &Lab, tenant: &SimTenant, effects: &[Effect]) -> u64 {
 async fn shows(lab: &Lab, tenant: &SimTenant, sign: Sign) -> Result<(), String> {
     let sql = match sign {
         Sign::None => return Ok(()),
-        Sign::Feed => "select exists (select from dash.feed_health where directory_id = $1 and (last_error is not null or throttled_until is not null))",
-        Sign::Health => "select exists (select from dash.tenant_health where directory_id = $1 and reason is not null and action is not null)",
+        Sign::Feed => {
+            "select exists (select from dash.feed_health where directory_id = $1 and (last_error is not null or throttled_until is not null))"
+        }
+        Sign::Stale => {
+            "select exists (select from dash.feed_health where directory_id = $1
+                            and (last_error is not null or throttled_until is not null or last_success_at < now() - interval '12 seconds'))"
+        }
+        Sign::Health => {
+            "select exists (select from dash.tenant_health where directory_id = $1 and reason is not null and action is not null)"
+        }
     };
     match sqlx::query_scalar::<_, bool>(sql).bind(tenant.directory_id).fetch_one(&lab.pool()).await {
         Ok(true) => Ok(()),
@@ -184,24 +201,26 @@ async fn shows(lab: &Lab, tenant: &SimTenant, sign: Sign) -> Result<(), String> 
     }
 }
 
-/// Waits until a customer is read again from every source.
+/// Waits until these customers are read again from every source.
 ///
 /// # Errors
 /// When that does not come.
-pub async fn recovered(lab: &Lab, tenant: &SimTenant) -> anyhow::Result<()> {
+pub async fn recovered(lab: &Lab, tenants: &[&SimTenant]) -> anyhow::Result<()> {
     let since = lab.cloud.now().unix_seconds();
-    let sql = "select state, coalesce(reason, ''), (select string_agg(source || ': ' || coalesce(last_error, 'ok'), ', ') from dash.feed_health f
-                  where f.directory_id = h.directory_id
-                    and (last_error is not null or throttled_until is not null or last_success_at is null or extract(epoch from last_success_at) < $2))
-               from dash.tenant_health h where directory_id = $1";
-    eventually(&format!("{} is read again", tenant.directory_id), OVER_WITHIN, async || {
-        let row = sqlx::query_as::<_, (String, String, Option<String>)>(sql)
-            .bind(tenant.directory_id)
-            .bind(since)
-            .fetch_one(&lab.pool())
-            .await;
-        match row {
-            Ok((state, reason, None)) if state == "active" && reason.is_empty() => Ok(()),
+    let ids: Vec<Uuid> = tenants.iter().map(|tenant| tenant.directory_id).collect();
+    let sql = "select h.directory_id::text, h.state, coalesce(h.reason, ''), f.troubles
+               from dash.tenant_health h
+               left join lateral (
+                   select string_agg(source || ': ' || coalesce(last_error, 'not read since'), ', ') as troubles
+                   from dash.feed_health f
+                   where f.directory_id = h.directory_id
+                     and (last_error is not null or throttled_until is not null or last_success_at is null or extract(epoch from last_success_at) < $2)
+               ) f on true
+               where h.directory_id = any($1) and (h.state <> 'active' or h.reason is not null or f.troubles is not null)";
+    eventually("customers are read again", OVER_WITHIN, async || {
+        let sick = sqlx::query_as::<_, (String, String, String, Option<String>)>(sql).bind(&ids).bind(since).fetch_all(&lab.pool()).await;
+        match sick {
+            Ok(sick) if sick.is_empty() => Ok(()),
             seen => Err(format!("{seen:?}")),
         }
     })

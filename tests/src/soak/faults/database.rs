@@ -1,5 +1,6 @@
 //! What is done to Postgres, or on the way to it.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ async fn works_again(lab: &Lab) -> anyhow::Result<()> {
 
 /// Fault 45.
 pub async fn immediate_stop(lab: &Lab, replicas: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
-    let before = lab.samples.most_memory(&lab.faces());
+    let before = lab.samples.most_memory();
     let mut guard = lab.server().await;
     let server = guard.as_mut().context("no server")?;
     server.stop_immediately().await?;
@@ -47,13 +48,16 @@ pub async fn immediate_stop(lab: &Lab, replicas: &mut Replicas, _: &mut Dice) ->
     works_again(lab).await
 }
 
+/// So many answers to COMMIT get lost in one act.
+const LOST: u32 = 8;
+
 /// Fault 46.
 pub async fn lost_commits(lab: &Lab, replicas: &mut Replicas, dice: &mut Dice) -> anyhow::Result<()> {
     let (victim, _) = pick(replicas, dice);
     let before = victim.database.swallowed();
-    victim.database.swallow_commits(20);
-    let lost = eventually("answers to COMMIT get lost", Duration::from_secs(30), async || match victim.database.swallowed() - before {
-        lost @ 20.. => Ok(lost),
+    victim.database.swallow_commits(LOST);
+    let lost = eventually("answers to COMMIT get lost", Duration::from_secs(60), async || match victim.database.swallowed() - before {
+        lost @ LOST.. => Ok(lost),
         lost => Err(lost),
     })
     .await;
@@ -64,7 +68,8 @@ pub async fn lost_commits(lab: &Lab, replicas: &mut Replicas, dice: &mut Dice) -
     works_again(lab).await
 }
 
-/// Fault 47: everything committed in between is gone, cursors and leases included.
+/// Fault 47: everything committed in between is gone, cursors and leases included. A walk that was under way goes on
+/// where it was, so what it had committed in between is found again by the ladder and not by the next poll.
 pub async fn falls_back(lab: &Lab, replicas: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
     // What is changed while its older version is about to be forgotten cannot be had any more by anybody.
     lab.changing.store(false, Ordering::Relaxed);
@@ -76,6 +81,8 @@ pub async fn falls_back(lab: &Lab, replicas: &mut Replicas, _: &mut Dice) -> any
 
 async fn fall_back(lab: &Lab, replicas: &mut Replicas) -> anyhow::Result<()> {
     let copy = lab.path("standby");
+    // What was fetched shortly before may be committed in between.
+    let from = lab.cloud.now().minus(Duration::from_secs(20)).ticks();
     let mut guard = lab.server().await;
     let server = guard.as_mut().context("no server")?;
     server.stop_immediately().await?;
@@ -91,12 +98,13 @@ async fn fall_back(lab: &Lab, replicas: &mut Replicas) -> anyhow::Result<()> {
     server.start_again().await?;
     lab.server_is_back(server, replicas)?;
     lab.book.fired(47, 1);
+    lab.forgotten.lock().unwrap_or_else(PoisonError::into_inner).push((from, lab.cloud.now().plus(Duration::from_secs(20)).ticks()));
     Ok(())
 }
 
 /// Does something to the database by a statement, throws everybody out, waits, and takes it back.
 async fn spell(lab: &Lab, replicas: &Replicas, fault: u8, on: &str, off: &str, span: Duration) -> anyhow::Result<()> {
-    let before = lab.samples.most_memory(&lab.faces());
+    let before = lab.samples.most_memory();
     let logins: Vec<String> = replicas.iter().map(crate::soak::lab::Replica::login).collect();
     let throw_out = async || {
         let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename::text = any($1)";
@@ -148,7 +156,13 @@ pub async fn deadlocks(lab: &Lab, _: &mut Replicas, _: &mut Dice) -> anyhow::Res
 async fn refusing(lab: &Lab, fault: u8, errors: &[(&str, &str)]) -> anyhow::Result<()> {
     const WRITES: i64 = 12;
     for (code, message) in errors {
-        run(lab, &format!("delete from soak.trouble; select setval('soak.left', -{WRITES}); insert into soak.trouble values ('{code}', '{message}')")).await?;
+        run(
+            lab,
+            &format!(
+                "delete from soak.trouble; select setval('soak.left', -{WRITES}); insert into soak.trouble values ('{code}', '{message}')"
+            ),
+        )
+        .await?;
         let tenant = lab.tenants[0].directory_id;
         lab.cloud.publish_new(tenant, 2)?;
         let felt = eventually(&format!("writes fail with {code}"), Duration::from_secs(90), async || {
@@ -165,7 +179,7 @@ async fn refusing(lab: &Lab, fault: u8, errors: &[(&str, &str)]) -> anyhow::Resu
 
 /// Fault 52.
 pub async fn locked(lab: &Lab, _: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
-    let before = lab.samples.most_memory(&lab.faces());
+    let before = lab.samples.most_memory();
     let pool = lab.pool();
     let mut lock = pool.begin().await?;
     sqlx::query("lock table tocsin.alert_version in access exclusive mode").execute(&mut *lock).await?;
@@ -177,5 +191,13 @@ pub async fn locked(lab: &Lab, _: &mut Replicas, _: &mut Dice) -> anyhow::Result
 
 /// Fault 55: the same refusal as after a password was changed on one side only.
 pub async fn login_refused(lab: &Lab, replicas: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
-    spell(lab, replicas, 55, "alter role soak_one nologin; alter role soak_two nologin", "alter role soak_one login; alter role soak_two login", SPELL).await
+    spell(
+        lab,
+        replicas,
+        55,
+        "alter role soak_one nologin; alter role soak_two nologin",
+        "alter role soak_one login; alter role soak_two login",
+        SPELL,
+    )
+    .await
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use simulator::{Effect, Endpoint, Poison, Rule, SimTenant, Source, Stamp};
 use uuid::Uuid;
 
@@ -73,9 +74,7 @@ fn poison(lab: &Lab, tenant: &SimTenant, kinds: &[Poison]) -> anyhow::Result<u64
 
 fn plain(lab: &Lab, id: &str, title: &str) -> String {
     let now: Stamp = lab.cloud.now().on_grid();
-    format!(
-        r#"{{"id":"{id}","title":"{title}","severity":"low","status":"new","createdDateTime":"{now}","lastUpdateDateTime":"{now}"}}"#
-    )
+    format!(r#"{{"id":"{id}","title":"{title}","severity":"low","status":"new","createdDateTime":"{now}","lastUpdateDateTime":"{now}"}}"#)
 }
 
 /// Fault 25: a version with an older stamp after one with a newer stamp, of an alert that is stored.
@@ -84,9 +83,11 @@ fn plain(lab: &Lab, id: &str, title: &str) -> String {
 /// When the alert is not stored in time.
 pub async fn goes_back(lab: &Lab, tenant: &SimTenant) -> anyhow::Result<()> {
     let id = lab.cloud.publish_new(tenant.directory_id, 1)?.remove(0);
-    load::is_stored(lab, tenant.directory_id, &id, Duration::from_secs(90)).await?;
-    lab.cloud.publish_update_at(tenant.directory_id, &id, lab.cloud.now().minus(Duration::from_secs(30)).on_grid())?;
-    load::is_stored(lab, tenant.directory_id, &id, Duration::from_secs(90)).await?;
+    load::is_stored(lab, tenant.directory_id, &id, Duration::from_secs(150)).await?;
+    let first = lab.cloud.ledger().rows(tenant.directory_id).into_iter().find(|row| row.alert_id.as_deref() == Some(&id));
+    let stamp: Stamp = first.and_then(|row| row.last_update).context("an alert without a stamp")?.parse()?;
+    lab.cloud.publish_update_at(tenant.directory_id, &id, stamp.minus(Duration::from_secs(1)))?;
+    load::is_stored(lab, tenant.directory_id, &id, Duration::from_secs(150)).await?;
     lab.book.fired(25, 1);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Stories of sources that fail: over one record, over large pages, or altogether. Nobody may be mistaken for another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use domain::{Axis, GapKind, Ticks};
@@ -21,6 +22,10 @@ const ORDERS: [Answers; 4] = [Answers::AsAsked, Answers::NewestFirst, Answers::S
 
 fn patient() -> Store {
     Store { patience: 1_000, ..Store::default() }
+}
+
+fn outage(begin: usize, questions: usize) -> Vec<Range<usize>> {
+    std::iter::once(begin..begin + questions).collect()
 }
 
 /// How the whole of a month is read: by polling, or again.
@@ -67,9 +72,10 @@ fn polling_goes_around_a_record_at_fault_and_looks_again_every_hour() {
             around.push(read(&mut store, &mut model, &mut learnt));
         }
         assert!(around.iter().all(|asked| *asked <= 6), "{around:?}");
-        // An hour later it still fails: that is found out by itself, and it is no news.
+        // An hour later it still fails: that is found out by itself, at once, and it is no news.
         store.later += HOUR * 2;
         store.gaps.clear();
+        store.patience = 0;
         let asked = read(&mut store, &mut model, &mut learnt);
         assert!(asked <= 30, "{asked}");
         assert!(store.gaps.is_empty(), "{:?}", store.gaps);
@@ -86,6 +92,7 @@ fn a_record_at_fault_is_found_when_it_becomes_readable_and_the_gap_heals() {
     let mut model = Model { failing: BTreeSet::from([50]), ..Model::honest(every(100, MINUTE)) };
     let (mut store, mut learnt) = (patient(), Learnt::default());
     read(&mut store, &mut model, &mut learnt);
+    store.patience = 0;
     let asked = read_again(&mut store, &mut model, &mut learnt, Axis::Update, NOW.minus(HOUR * 24), NOW);
     assert!(asked <= 45, "where it lies is known: {asked}");
     assert_eq!(store.gaps.len(), 1, "it is told again, and not healed");
@@ -148,7 +155,7 @@ fn an_outage_at_any_moment_and_of_any_length_gives_nothing_up() {
             let usual = read_all(&mut patient(), &mut calm.clone(), &mut Learnt::default(), live);
             for begin in [1, 2, 3, 5, 9] {
                 for length in [1, 2, 3, 4, 5, 6, 7, 40, 200] {
-                    let mut model = Model { outages: vec![begin..begin + length], ..calm.clone() };
+                    let mut model = Model { outages: outage(begin, length), ..calm.clone() };
                     let (mut store, mut learnt) = (patient(), Learnt::default());
                     let asked = read_all(&mut store, &mut model, &mut learnt, live);
                     let case = format!("{answers:?} {live} {begin} {length}");
@@ -162,26 +169,66 @@ fn an_outage_at_any_moment_and_of_any_length_gives_nothing_up() {
 }
 
 #[test]
-fn during_an_outage_a_poll_is_one_small_question() {
+fn during_an_outage_a_poll_is_a_question_or_two_and_the_page_stays_as_large_as_it_was() {
     let mut learnt = Learnt::default();
     let mut model = Model::honest(every(100, MINUTE));
     let mut store = patient();
     read(&mut store, &mut model, &mut learnt);
     let mut walk = Walk::<Link>::new(&store.state, rules(1000, 500, true), NOW, &learnt);
-    let polls: Vec<Vec<u32>> = (0..20)
-        .map(|_| {
-            let mut asked = Vec::new();
-            loop {
-                let Query::Window(window) = walk.query(&learnt) else { panic!("no link is followed") };
-                asked.push(window.top);
-                if walk.failed(&ApiErrorKind::Unavailable, NOW, &mut learnt) == Reaction::GiveUp {
-                    return asked;
-                }
-            }
-        })
-        .collect();
-    assert_eq!(polls[..4], [vec![1000], vec![1000], vec![1000, 1000, 1], vec![1]]);
-    assert!(polls[4..].iter().all(|asked| *asked == [1]));
+    for _ in 0..10 {
+        let polls = [0; 3].map(|_| one_poll(&mut walk, &mut learnt, &ApiErrorKind::Unavailable));
+        assert_eq!(polls, [vec![1000], vec![1000], vec![1000, 1000, 1]]);
+    }
+}
+
+#[test]
+fn an_outage_clears_the_question_that_was_suspected() {
+    let mut learnt = Learnt::default();
+    let mut model = Model::honest(every(900, MINUTE));
+    read(&mut Store::default(), &mut model, &mut learnt);
+    let mut walk = Walk::<Link>::new(&Store::default().state, rules(1000, 500, true), NOW, &learnt);
+    assert_eq!([0; 2].map(|_| one_poll(&mut walk, &mut learnt, &ApiErrorKind::BadAnswer)), [vec![1000], vec![1000]]);
+    walk.failed(&ApiErrorKind::BadAnswer, NOW, &mut learnt);
+    walk.answer(&[], None, None, NOW, &mut learnt);
+    assert_eq!(one_poll(&mut walk, &mut learnt, &ApiErrorKind::BadAnswer), [500, 250, 125, 62, 62, 1], "a search, and then an outage");
+    for expected in [62, 496, 1000] {
+        let query = walk.query(&learnt);
+        assert!(matches!(query, Query::Window(window) if window.top == expected), "{query:?}");
+        let page = model.answer(&query).unwrap();
+        walk.answer(&page.records, page.next, None, NOW, &mut learnt);
+    }
+}
+
+/// Everything fails in this way, until the walk gives up: for how many records it has asked.
+fn one_poll(walk: &mut Walk<Link>, learnt: &mut Learnt, failure: &ApiErrorKind) -> Vec<u32> {
+    let mut asked = Vec::new();
+    loop {
+        let Query::Window(window) = walk.query(learnt) else { panic!("no link is followed") };
+        asked.push(window.top);
+        if walk.failed(failure, NOW, learnt) == Reaction::GiveUp {
+            return asked;
+        }
+    }
+}
+
+#[test]
+fn a_source_that_refuses_control_questions_blinds_nobody() {
+    let mut learnt = Learnt::default();
+    let mut model = Model::honest(every(100, MINUTE));
+    let mut store = patient();
+    read(&mut store, &mut model, &mut learnt);
+    let mut walk = Walk::<Link>::new(&store.state, rules(1000, 500, true), NOW, &learnt);
+    let question = walk.query(&learnt);
+    for _ in 0..3 {
+        walk.failed(&ApiErrorKind::Unavailable, NOW, &mut learnt);
+    }
+    assert_ne!(walk.query(&learnt), question, "the control question");
+    for settled_later in [ApiErrorKind::Throttled(SECOND), ApiErrorKind::Unauthorized, ApiErrorKind::Forbidden] {
+        assert_eq!(walk.failed(&settled_later, NOW, &mut learnt), Reaction::GiveUp);
+        assert_ne!(walk.query(&learnt), question, "the same again");
+    }
+    assert_eq!(walk.failed(&ApiErrorKind::Refused, NOW, &mut learnt), Reaction::GiveUp);
+    assert_eq!(walk.query(&learnt), question);
 }
 
 #[test]
@@ -189,7 +236,7 @@ fn failures_now_and_then_are_no_reason_to_give_anything_up() {
     for answers in ORDERS {
         for live in [true, false] {
             // Every third question fails.
-            let outages = (1..5_000).step_by(3).map(|at| at..at + 1).collect();
+            let outages = (1..5_000).step_by(3).flat_map(|at| outage(at, 1)).collect();
             let mut model = Model { answers, outages, ..Model::honest(every(900, MINUTE)) };
             let mut store = patient();
             let asked = read_all(&mut store, &mut model, &mut Learnt::default(), live);
@@ -262,7 +309,7 @@ fn a_failing_control_question_is_no_proof_against_a_record() {
     for begin in 1..120 {
         let mut store = patient();
         model.asked = 0;
-        model.outages = vec![begin..PLENTY];
+        model.outages = outage(begin, PLENTY);
         let ended = store.walk(&mut model, rules(1000, 500, true), &mut Learnt::default(), 200);
         if ended != Ended::Done {
             let culprit = model.rows[49].stamp;

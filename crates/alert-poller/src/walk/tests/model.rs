@@ -62,7 +62,7 @@ impl ModelRow {
     }
 
     fn record(&self) -> Record {
-        let raw = Bytes::from(format!("{} {}", self.id, self.stamp));
+        let raw = Bytes::from(format!("{} {}", self.id, self.stamp.0));
         if self.unreadable && self.id.is_multiple_of(2) {
             return Record::Poison(Poison::new("a test", raw));
         }
@@ -161,6 +161,13 @@ pub(super) struct Model {
 /// A link is a question with a place in its answer.
 pub(super) type Link = (WindowQuery, usize);
 
+/// A page.
+pub(super) struct Answer {
+    pub(super) records: Vec<Record>,
+    pub(super) next: Option<Link>,
+    pub(super) rows: Vec<ModelRow>,
+}
+
 impl Model {
     pub(super) fn honest(rows: Vec<ModelRow>) -> Self {
         Self {
@@ -190,7 +197,7 @@ impl Model {
         self.rows.extend(std::mem::take(&mut self.arrivals).into_values());
     }
 
-    pub(super) fn answer(&mut self, query: &Query<Link>) -> Result<(Vec<Record>, Option<Link>, Vec<ModelRow>), ApiErrorKind> {
+    pub(super) fn answer(&mut self, query: &Query<Link>) -> Result<Answer, ApiErrorKind> {
         self.asked += 1;
         self.live_on();
         if self.outages.iter().any(|outage| outage.contains(&self.asked)) {
@@ -238,7 +245,7 @@ impl Model {
             Links::Always | Links::Foreign => Some((window, end)),
             Links::Circle => Some((window, place)),
         };
-        Ok((page.iter().map(ModelRow::record).collect(), next, page))
+        Ok(Answer { records: page.iter().map(ModelRow::record).collect(), next, rows: page })
     }
 
     /// What happens before this question.

@@ -205,4 +205,3 @@ fn a_crash_after_every_single_page_still_gets_through() {
     }
     assert!(store.missing(&model).is_empty());
 }
-

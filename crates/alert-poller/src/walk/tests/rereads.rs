@@ -130,7 +130,9 @@ fn clamps_and_links_of_every_kind_lose_nothing() {
             for links in [Links::None, Links::Honest, Links::Always, Links::Circle, Links::Expired, Links::Foreign] {
                 for clamp in [30, 1000] {
                     let mut all = every(100, MINUTE);
-                    all.extend((1_000..1_300).map(|id| ModelRow { created: NOW.minus(DAY), ..ModelRow::new(id, NOW.minus(SECOND * 3_000)) }));
+                    all.extend(
+                        (1_000..1_300).map(|id| ModelRow { created: NOW.minus(DAY), ..ModelRow::new(id, NOW.minus(SECOND * 3_000)) }),
+                    );
                     let mut model = Model { answers, links, clamp, ..Model::honest(all) };
                     let mut store = Store::default();
                     read_again(&mut store, &mut model, &mut Learnt::default(), axis, NOW.minus(DAY * 2), NOW);

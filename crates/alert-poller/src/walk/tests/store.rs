@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::{Axis, Errand, FeedState, GapKind, Order, Reread, Ticks};
 
-use super::model::{FACETS, Link, Model, ModelRow, NOW};
+use super::model::{Answer, FACETS, Link, Model, ModelRow, NOW};
 use crate::source::Manner;
 use crate::walk::{Learnt, Reaction, Rules, Step, Walk};
 
@@ -88,7 +88,7 @@ impl Store {
             let now = NOW.plus(self.later);
             let query = walk.query(learnt);
             let step = match model.answer(&query) {
-                Ok((records, next, rows)) => {
+                Ok(Answer { records, next, rows }) => {
                     self.records.extend(rows.iter().map(|row| (row.id, row.stamp)));
                     walk.answer(&records, next, Some(now), now, learnt)
                 }

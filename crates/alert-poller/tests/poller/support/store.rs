@@ -20,6 +20,9 @@ use super::{WorldClock, lock, tenant};
 /// A feed.
 type Key = (TenantId, Source);
 
+/// The stamps of every version of each alert.
+type Versions = HashMap<String, BTreeSet<Option<Ticks>>>;
+
 /// What one batch was.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
@@ -36,6 +39,8 @@ pub(crate) struct Taken {
 pub(crate) struct Row {
     pub(crate) reread: Reread,
     pub(crate) asked: bool,
+    /// A poller has written that it has begun.
+    pub(crate) begun: bool,
     pub(crate) new: u64,
     pub(crate) updated: u64,
     pub(crate) late: u64,
@@ -56,7 +61,7 @@ pub(crate) struct Store {
     pub(crate) feeds: Mutex<HashMap<Key, FeedState>>,
     pub(crate) rereads: Mutex<BTreeMap<(TenantId, Source, Errand), Row>>,
     /// Every version of every alert.
-    pub(crate) versions: Mutex<HashMap<TenantId, HashMap<String, BTreeSet<Option<Ticks>>>>>,
+    pub(crate) versions: Mutex<HashMap<TenantId, Versions>>,
     /// The latest state of each alert.
     pub(crate) latest: Mutex<HashMap<Key, BTreeMap<String, Option<Ticks>>>>,
     pub(crate) quarantine: Mutex<Vec<Kept>>,
@@ -66,6 +71,9 @@ pub(crate) struct Store {
     pub(crate) progress: Mutex<Vec<(Instant, FeedProgress)>>,
     pub(crate) read: AtomicUsize,
     pub(crate) asked: AtomicUsize,
+    pub(crate) loaded: AtomicUsize,
+    /// What was tried in vain is given out again.
+    pub(crate) stubborn: Mutex<bool>,
     /// Batches are taken and not answered.
     pub(crate) stalled: Mutex<bool>,
     /// Batches under another epoch are refused.
@@ -92,6 +100,7 @@ impl Cursors for Store {
 
     async fn rereads(&self, tenant: TenantId, source: Source) -> Result<Vec<Reread>, StoreUnavailable> {
         self.reachable()?;
+        self.loaded.fetch_add(1, Ordering::SeqCst);
         let rows = lock(&self.rereads);
         Ok(rows.iter().filter(|(key, _)| (key.0, key.1) == (tenant, source)).map(|(_, row)| row.reread.clone()).collect())
     }
@@ -114,8 +123,8 @@ impl Cursors for Store {
 
     async fn to_replay(&self, _: TenantId, _: Source, limit: u32) -> Result<Vec<Bytes>, StoreUnavailable> {
         self.reachable()?;
-        let kept = lock(&self.quarantine);
-        let wanted = kept.iter().filter(|kept| kept.wanted && !kept.tried).map(|kept| kept.raw.clone());
+        let (kept, stubborn) = (lock(&self.quarantine), *lock(&self.stubborn));
+        let wanted = kept.iter().filter(|kept| kept.wanted && !kept.replayed && (stubborn || !kept.tried)).map(|kept| kept.raw.clone());
         Ok(wanted.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
     }
 }
@@ -142,6 +151,12 @@ impl Store {
         lock(&self.batches).push(Taken { tenant, at: Instant::now(), epoch, records: batch.records.len(), purpose, cursor });
         let key = (tenant, batch.source);
         let mut committed = Committed::default();
+        if let Purpose::Reread { errand, .. } = batch.purpose
+            && !batch.records.is_empty()
+        {
+            let begun = lock(&self.rereads).get(&(tenant, batch.source, errand)).is_some_and(|row| row.begun);
+            assert!(begun, "{errand} of {tenant} brings records before it has begun: the first slice of a page would not be counted");
+        }
         for record in &batch.records {
             self.store(key, record, batch.purpose, &mut committed);
         }
@@ -154,7 +169,7 @@ impl Store {
         }
         if let Purpose::Reread { errand, .. } = batch.purpose {
             let mut rows = lock(&self.rereads);
-            let row = rows.get_mut(&(tenant, batch.source, errand)).expect("a run is begun before it is counted");
+            let row = rows.get_mut(&(tenant, batch.source, errand)).expect("there is a row");
             row.new += committed.new;
             row.updated += committed.updated;
             row.late += committed.late;
@@ -218,7 +233,7 @@ impl Store {
                 polled_before: live_from,
                 finished_at: None,
             };
-            let row = Row { reread, asked: false, new: 0, updated: 0, late: 0 };
+            let row = Row { reread, asked: false, begun: false, new: 0, updated: 0, late: 0 };
             lock(&self.rereads).entry((key.0, key.1, Errand::Backfill)).or_insert(row);
         }
     }
@@ -245,10 +260,11 @@ impl Store {
                     checked = row.reread.left.min(now.to);
                 }
                 row.reread = reread;
+                row.begun = true;
             }
             Some(row) if now.run <= row.reread.run => return false,
             _ => {
-                rows.insert(row_key, Row { reread, asked: false, new: 0, updated: 0, late: 0 });
+                rows.insert(row_key, Row { reread, asked: false, begun: true, new: 0, updated: 0, late: 0 });
             }
         }
         let refused = now.axis == Axis::Creation && *lock(&self.cloud.creation_is_refused);
@@ -274,7 +290,7 @@ impl Store {
         let key = (tenant(number), source, errand);
         let run = rows.get(&key).map_or(1, |row| row.reread.run + 1);
         let reread = Reread { errand, run, axis: Axis::Update, from, to, left: to, polled_before: to, finished_at: None };
-        rows.insert(key, Row { reread, asked: true, new: 0, updated: 0, late: 0 });
+        rows.insert(key, Row { reread, asked: true, begun: false, new: 0, updated: 0, late: 0 });
         run
     }
 
