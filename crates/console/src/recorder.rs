@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::metric;
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +93,16 @@ pub(crate) fn describe() {
     describe_gauge!(metric::BUILD_INFO, "Always 1; the version is a label.");
     describe_counter!(metric::GAPS, "Stretches of a source that could not be read, by source.");
     describe_histogram!(metric::COMMIT_SECONDS, Unit::Seconds, "One batch, from received to committed.");
+    describe_counter!(metric::LATE_FOUND, "Alerts that a rung of the ladder found and polling had missed.");
+    describe_counter!(metric::REREADS, "Re-reads that came to their end, by errand.");
+    describe_counter!(metric::RECONCILE_DIFFERENCES, "Differences between source and store that comparisons found, by kind.");
+    // Nought is news here: that nothing was missed can be seen from the start.
+    for rung in domain::Errand::ALL.iter().filter(|errand| errand.is_rung()) {
+        counter!(metric::LATE_FOUND, "rung" => rung.as_str()).increment(0);
+    }
+    for kind in ["missing", "changed", "only_stored"] {
+        counter!(metric::RECONCILE_DIFFERENCES, "kind" => kind).increment(0);
+    }
     gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 

@@ -117,7 +117,12 @@ impl Cloud {
             CloudFault::Unauthorized => Fault::Unauthorized,
             CloudFault::SomeFail(_) => Fault::PageFails,
         };
-        process.run.state().tally.fire(fired);
+        let now = process.now();
+        {
+            let mut state = process.run.state();
+            state.tally.fire(fired);
+            state.trace.event(now, "fault", &[], || format!("process {} {fault:?}", process.serial));
+        }
         tokio::task::yield_now().await;
         match fault {
             CloudFault::Hangs => std::future::pending().await,

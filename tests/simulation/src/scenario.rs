@@ -192,13 +192,10 @@ impl Scenario {
         !(store || cut_off || app || self.disturbed(replica, now))
     }
 
-    /// Whether a source of the tenant may have asked lately to be left alone, and for how long it did.
-    pub(crate) fn left_alone(&self, tenant: TenantId, now: Ms) -> bool {
-        let number = self.tenants.iter().position(|known| known.id == tenant);
-        self.cloud.iter().any(|(whom, _, during)| match during.what {
-            CloudFault::Throttled(wait) => Some(*whom) == number && (during.from..during.to + wait.min(HOUR) + MINUTE).contains(&now),
-            _ => false,
-        })
+    /// Whether transactions lose against others, or did until lately.
+    pub(crate) fn contended(&self, now: Ms) -> bool {
+        let contended = self.store.iter().filter(|(_, during)| during.what == StoreFault::Contention);
+        contended.into_iter().any(|(_, during)| (during.from..during.to + 2 * MINUTE).contains(&now))
     }
 
     /// Whether the tenant is well, and another one is not.
@@ -221,7 +218,7 @@ impl Blow {
 /// Draws a seed's scenario and its world.
 pub(crate) fn draw(seed: u64, tally: &mut Tally) -> (Scenario, World) {
     let dice = Dice::of(seed, 1);
-    let page = dice.pick(&[8_u32, 12, 20, 40]);
+    let page = dice.pick(&[10_u32, 20, 30, 40]);
     let first_sync = dice.pick(&[3 * HOUR, 26 * HOUR, HISTORY + HOUR]);
     let tenants: Vec<Tenant> = (0..dice.pick(&[2, 2, 2, 3, 3, 4])).map(|number| tenant(number, page, &dice, tally)).collect();
     let mut world = World::default();
@@ -253,7 +250,7 @@ pub(crate) fn draw(seed: u64, tally: &mut Tally) -> (Scenario, World) {
         blows: Vec::new(),
         skews: [0; REPLICAS],
         slowness: dice.pick(&[0.0, 0.02, 0.1]),
-        refuses_data: if dice.chance(0.2) { 0.03 } else { 0.0 },
+        refuses_data: if dice.chance(0.1) { 0.02 } else { 0.0 },
         points: Vec::new(),
         rehearsed: false,
     };
@@ -293,7 +290,14 @@ fn server(page: u32, dice: &Dice, tally: &mut Tally) -> Server {
     let half = usize::try_from(page / 2).unwrap_or(4);
     let server = Server {
         ordering: dice.pick(&[Accepted, Accepted, Accepted, NewestFirst, Shuffled, Refused]),
-        links: dice.pick(&[Absent, Absent, Absent, Absent, Present, Present, Always, Looping, Foreign, Expired]),
+        links: match dice.below(20) {
+            0 => Always,
+            1 => Looping,
+            2..=3 => Foreign,
+            4..=5 => Expired,
+            6..=9 => Present,
+            _ => Absent,
+        },
         clamp: dice.chance(0.25).then(|| half + dice.below(half)),
     };
     tally.fire_if(matches!(server.ordering, NewestFirst | Shuffled), Fault::OrderIgnored);

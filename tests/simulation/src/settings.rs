@@ -10,15 +10,15 @@ use crate::scenario::Scenario;
 use crate::time::{HOUR, MINUTE, SECOND, span};
 
 /// Small pages, so that borders and ties are met with few records; a short rung that finds what came late within the
-/// hour; few places, so that neighbours can be in each other's way.
+/// hour; a long one, which alone looks by creation in a quiet feed, within the time to converge; few places, so that neighbours can be in each other's way.
 pub(crate) fn poller(scenario: &Scenario) -> alert_poller::Config {
     alert_poller::Config {
         interval: span(30 * SECOND),
         overlap: span(OVERLAP),
         first_sync: span(scenario.first_sync),
         ladder: Ladder {
-            short: Rung { reach: span(2 * HOUR), every: span(10 * MINUTE) },
-            long: Rung { reach: span(3 * HOUR), every: span(45 * MINUTE) },
+            short: Rung { reach: span(2 * HOUR), every: span(12 * MINUTE) },
+            long: Rung { reach: span(3 * HOUR), every: span(18 * MINUTE) },
             compare: None,
         },
         page_size: scenario.page,

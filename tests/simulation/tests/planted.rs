@@ -2,7 +2,7 @@
 //! is broken.
 
 use domain::rehearsal::BUGS;
-use simulation::{Options, campaign};
+use simulation::{Options, campaign, run};
 
 /// At most so many seeds until the checker has to be red.
 const SEEDS: u64 = 2_000;
@@ -24,10 +24,14 @@ fn every_planted_bug_is_found() {
         let options = Options { bug: Some((*bug).to_owned()), ..Options::default() };
         let seeds: Vec<u64> = (1..=SEEDS).collect();
         let found = campaign(&seeds, &options, 1);
-        match found.failed.first().and_then(|outcome| outcome.broken.first()) {
-            Some(broken) => println!("{bug}: {} after {} seeds: {}", broken.invariant.as_str(), found.seeds, broken.what),
-            None => unseen.push(*bug),
-        }
+        let Some(outcome) = found.failed.first() else {
+            unseen.push(*bug);
+            continue;
+        };
+        let broken = &outcome.broken[0];
+        println!("{bug}: {} after {} seeds: {}", broken.invariant.as_str(), found.seeds, broken.what);
+        let without = run(outcome.seed, &Options::default());
+        assert!(without.broken.is_empty(), "seed {} is red without {bug} as well: {:?}", outcome.seed, without.broken);
     }
     assert_eq!(unseen, Vec::<&str>::new(), "planted, and nobody noticed in {SEEDS} seeds");
 }

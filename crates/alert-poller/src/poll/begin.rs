@@ -25,11 +25,10 @@ impl<S: AlertSource> Poll<S> {
         self.feed.walk_began = None;
         let shared = Arc::clone(&self.caller.shared);
         let now = shared.clock.now();
-        if let Some(until) = state.throttled_until.filter(|until| *until > now) {
-            // The memory of a throttling before this process; in it, the allowance knows.
-            if let Some(state) = &mut self.feed.state {
-                state.throttled_until = None;
-            }
+        // The memory of a throttling before this process; in it, the allowance knows. Looked at once, or a clock that is
+        // set back later would bring an old one to life again.
+        let throttled_until = self.feed.state.as_mut().and_then(|state| state.throttled_until.take());
+        if let Some(until) = throttled_until.filter(|until| *until > now) {
             return Err(End::NotBefore(until.since(now).min(LONGEST_BLOCK)));
         }
         self.record_expired(&state, now).await?;

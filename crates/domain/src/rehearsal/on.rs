@@ -92,7 +92,7 @@ impl Rehearsal {
         self
     }
 
-    /// Lets what is drawn without a [`Chance`] at hand repeat itself ([`unit`]).
+    /// Lets what is drawn without a [`Chance`] at hand repeat itself ([`unit()`]).
     #[must_use]
     pub fn seeded(mut self, seed: u64) -> Self {
         self.chance = Some(SeededChance::new(seed));

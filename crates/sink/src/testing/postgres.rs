@@ -281,6 +281,6 @@ mod tests {
 
     #[sqlx::test(migrations = "../../migrations")]
     async fn postgres_keeps_to_the_model(pool: PgPool) {
-        model(&PgWorld::new(pool), Extent { cases: 500, steps: 48, seed: 7 }).await;
+        model(&PgWorld::new(pool), Extent { cases: 64, steps: 32, seed: 1 }).await;
     }
 }
