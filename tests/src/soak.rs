@@ -30,12 +30,14 @@ use faults::{cloud, host, records};
 use lab::{CROWDED, FIRST_PATIENT, HEALTHY, Lab, PATIENTS, STRICT};
 
 /// What is wanted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Wish {
     /// For how long faults are fired; a run lasts longer when the faults need it.
     pub seconds: u64,
     /// Decides the order.
     pub seed: u64,
+    /// A known bug that both replicas have: a run with it has to fail.
+    pub bug: Option<String>,
 }
 
 /// Says something to the person who watches.
@@ -64,10 +66,10 @@ pub fn crowding() -> f64 {
 ///
 /// # Errors
 /// When the world cannot be built, or does not come to rest.
-pub async fn run(wish: Wish) -> anyhow::Result<report::Report> {
+pub async fn run(wish: &Wish) -> anyhow::Result<report::Report> {
     say(&format!("{} s of faults, seed {}", wish.seconds, wish.seed));
     let begun = Instant::now();
-    let (lab, mut replicas) = Lab::build(wish.seed).await?;
+    let (lab, mut replicas) = Lab::build(wish).await?;
     let outcome = through(&lab, &mut replicas, wish, begun).await;
     let keep = outcome.as_ref().map_or(true, |report| !report.good());
     lab.end(&mut replicas).await?;
@@ -77,7 +79,7 @@ pub async fn run(wish: Wish) -> anyhow::Result<report::Report> {
     outcome
 }
 
-async fn through(lab: &Lab, replicas: &mut host::Replicas, wish: Wish, begun: Instant) -> anyhow::Result<report::Report> {
+async fn through(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish, begun: Instant) -> anyhow::Result<report::Report> {
     lab.cloud.script(Rule::new(Effect::StrictRotation).tenant(lab.tenants[STRICT].directory_id));
     for replica in replicas.iter_mut() {
         lab.start(replica).await?;
@@ -96,7 +98,7 @@ async fn through(lab: &Lab, replicas: &mut host::Replicas, wish: Wish, begun: In
 }
 
 /// Fires everything, and goes on until the time is over.
-async fn faults_on(lab: &Lab, replicas: &mut host::Replicas, wish: Wish) -> anyhow::Result<()> {
+async fn faults_on(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(wish.seconds);
     let mut order: Vec<&cloud::Recipe> = cloud::RECIPES.iter().collect();
     Dice::of(wish.seed, 2).shuffle(&mut order);
@@ -118,7 +120,7 @@ async fn faults_on(lab: &Lab, replicas: &mut host::Replicas, wish: Wish) -> anyh
 }
 
 /// Everything that is done to processes, database and network, one after the other.
-async fn hosts(lab: &Lab, replicas: &mut host::Replicas, wish: Wish, end: Instant) -> anyhow::Result<()> {
+async fn hosts(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish, end: Instant) -> anyhow::Result<()> {
     let mut dice = Dice::of(wish.seed, 3);
     for round in 0.. {
         let mut acts: Vec<&host::Act> = host::ACTS.iter().collect();

@@ -19,6 +19,9 @@ struct Options {
     /// Decides the order of the faults and what is published.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Plant a known bug (their names are in crates/domain/src/rehearsal.rs): the run has to fail.
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(domain::rehearsal::BUGS))]
+    bug: Option<String>,
 }
 
 #[tokio::main]
@@ -28,7 +31,7 @@ async fn main() -> ExitCode {
         print!("{}", soak::catalogue::markdown());
         return ExitCode::SUCCESS;
     }
-    match until_the_end(Wish { seconds: options.seconds, seed: options.seed }).await {
+    match until_the_end(&Wish { seconds: options.seconds, seed: options.seed, bug: options.bug }).await {
         Ok(Some(report)) => {
             report.tell();
             println!("{}", report.line());
@@ -43,7 +46,7 @@ async fn main() -> ExitCode {
 }
 
 /// Runs until it is over, or until Ctrl-C: whatever was started ends when it is dropped.
-async fn until_the_end(wish: Wish) -> anyhow::Result<Option<soak::report::Report>> {
+async fn until_the_end(wish: &Wish) -> anyhow::Result<Option<soak::report::Report>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {

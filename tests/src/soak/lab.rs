@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 pub use replica::{Face, Replica};
 
+use super::Wish;
 use super::book::Book;
 use super::sampler::Samples;
 use crate::harness::{OwnPostgres, Proxy, eventually, process};
@@ -66,6 +67,8 @@ pub struct Lab {
     postgres: tokio::sync::Mutex<Option<OwnPostgres>>,
     pool: Mutex<PgPool>,
     faces: Mutex<[Option<Face>; 2]>,
+    /// A known bug, in the notation of rehearsals.
+    bug: Option<String>,
     folder: tempfile::TempDir,
     lives: AtomicU32,
 }
@@ -75,11 +78,11 @@ impl Lab {
     ///
     /// # Errors
     /// When a part cannot be made.
-    pub async fn build(seed: u64) -> anyhow::Result<(Self, [Replica; 2])> {
+    pub async fn build(wish: &Wish) -> anyhow::Result<(Self, [Replica; 2])> {
         let folder = tempfile::Builder::new().prefix("tocsin-soak-").tempdir()?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
         let cloud = Simulator::start(Settings {
-            seed,
+            seed: wish.seed,
             tenants: TENANTS,
             history: 40,
             sources: SourceMix::Assorted,
@@ -99,6 +102,7 @@ impl Lab {
             forgotten: Mutex::default(),
             pool: Mutex::new(pool),
             faces: Mutex::new([None, None]),
+            bug: wish.bug.as_ref().map(|bug| format!("bug:{bug}")),
             folder,
             lives: AtomicU32::new(0),
             postgres: tokio::sync::Mutex::new(Some(postgres)),

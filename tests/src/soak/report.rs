@@ -20,7 +20,7 @@ impl Report {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn write(lab: &Lab, wish: Wish, begun: Instant, rest: anyhow::Result<Rest>) -> anyhow::Result<Self> {
+    pub async fn write(lab: &Lab, wish: &Wish, begun: Instant, rest: anyhow::Result<Rest>) -> anyhow::Result<Self> {
         let rest = rest?;
         judge(lab, &rest).await?;
         latencies(lab).await?;
@@ -38,6 +38,7 @@ impl Report {
         let line = json!({
             "seconds": begun.elapsed().as_secs(),
             "seed": wish.seed,
+            "bug": wish.bug,
             "alerts_made": tally.published,
             "versions_made": tally.versions_published,
             "stored": tally.versions_stored,

@@ -138,12 +138,13 @@ impl Asked {
         }
     }
 
-    /// The last live poll that came in before this. The service names its time when it answers: what became visible
-    /// between the look and the answer is not in it.
+    /// The last live poll that came in before this. The service names its time when it answers, and in whole seconds,
+    /// which the daemon takes for their end: what became visible after the look is not in the answer.
     fn last_before(&self, tenant: Uuid, source: Source, caught_up: i64) -> i64 {
+        const SECOND: i64 = 10_000_000;
         let endpoint = if source == Source::MdeAlerts { Endpoint::Defender } else { Endpoint::Graph };
         let all = self.at.get(&(tenant, endpoint));
-        all.and_then(|all| all.iter().copied().filter(|at| *at < caught_up).max()).unwrap_or(i64::MIN)
+        all.and_then(|all| all.iter().copied().filter(|at| *at < caught_up - SECOND).max()).unwrap_or(i64::MIN)
     }
 }
 

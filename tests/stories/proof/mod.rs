@@ -13,7 +13,6 @@ mod limits;
 mod microsoft_away;
 mod neighbours;
 mod points;
-mod pooler;
 mod timeline;
 
 use std::collections::BTreeSet;

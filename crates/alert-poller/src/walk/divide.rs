@@ -80,7 +80,7 @@ impl<L: Clone> Divided<L> {
         self.now.first()
     }
 
-    /// Whether a record has been left out of the part that is being read.
+    /// Whether the record at this place has been left out in a pass before.
     pub(crate) fn has_left_out(&self) -> bool {
         self.now.has_left_out()
     }
@@ -226,5 +226,52 @@ impl<L: Clone> Divided<L> {
 
     fn end(&self) -> Outcome {
         self.gap.map_or(Outcome::Complete, |(kind, reason)| Outcome::Gap(kind, reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ContentHash;
+
+    use super::*;
+
+    const AT: Ticks = Ticks(1_000);
+    const WORDS: Facets = &[(FacetField::Severity, &["low"])];
+    const BOUNDS: Bounds = Bounds { top: 2, longest: 9, max_skip: 2, ceiling: AT };
+
+    fn page(ids: &[u8]) -> Vec<Row> {
+        ids.iter().map(|id| Row { key: ContentHash([*id; 32]), stamp: Some(AT) }).collect()
+    }
+
+    /// One whose whole is out of reach: it asks for its first part.
+    fn divided() -> Divided<()> {
+        let mut divided = Divided::new(Exhaust::afresh(Span::tick(AT)), WORDS);
+        assert_eq!(divided.answer(&page(&[1, 2]), None, BOUNDS), Outcome::Continue);
+        assert_eq!(divided.answer(&page(&[3, 4]), None, BOUNDS), Outcome::Continue);
+        assert_eq!(divided.part, [Some(Facet { field: FacetField::Severity, value: Some("low") }), None, None]);
+        divided
+    }
+
+    #[test]
+    fn the_look_at_the_end_goes_as_far_as_it_can() {
+        for (last, expected) in [(&[3, 4][..], Outcome::Complete), (&[3, 9][..], Outcome::Gap(GapKind::Ties, ""))] {
+            let mut divided = divided();
+            assert_eq!([&[1][..], &[3]].map(|ids| divided.answer(&page(ids), None, BOUNDS)), [Outcome::Continue; 2]);
+            // The parts were small; so is the whole by now, but for what had been in neither.
+            divided.seen.extend(seen(&page(&[2, 4])));
+            assert_eq!(divided.answer(&page(&[1, 2]), None, BOUNDS), Outcome::Continue);
+            let end = divided.answer(&page(last), None, BOUNDS);
+            assert_eq!(std::mem::discriminant(&end), std::mem::discriminant(&expected), "{end:?}");
+            assert_eq!((divided.newest(), divided.count()), (Some(AT), 4), "what the cursor may reach is not forgotten");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_about_the_words_unless_the_whole_is_refused_as_well() {
+        let mut divided = divided();
+        assert_eq!(divided.refused(), Some(Outcome::Continue), "without the words, then");
+        assert_eq!((divided.part, divided.refused()), ([None; 3], None), "it is something else");
+        assert_eq!(divided.answer(&page(&[1, 2]), None, BOUNDS), Outcome::Continue);
+        assert!(matches!(divided.refused(), Some(Outcome::Gap(GapKind::Ties, _))), "no more of it is shown");
     }
 }

@@ -7,9 +7,13 @@
 //! Both are blind to shifting: when a record that we have seen is updated, it leaves the span, all that
 //! follow move up by one, and the next page begins one too far. Therefore a span is read in passes, until a
 //! pass has seen again everything that the pass before it saw, unchanged. Then nothing had left in
-//! between, so nothing had shifted, so the earlier pass was whole. (In a span of creation time a record that is
+//! between, so nothing had shifted, so the earlier pass was whole. A pass that ended because a page showed nothing
+//! new may have been pushed back by a record that became visible before it, or the source pays no heed to `$skip`:
+//! such a pass has to be repeated to the letter. (In a span of creation time a record that is
 //! updated stays, but a source may answer in order of updates, and move it to where we have been already. Nothing
 //! else is hidden by that, and the record itself has a new update stamp: polling finds it.)
+
+use std::collections::BTreeSet;
 
 use domain::rehearsal::bug;
 use domain::{GapKind, Ticks, cursor};
@@ -37,6 +41,15 @@ enum At<L> {
     Link(L),
 }
 
+/// Why a pass was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing followed.
+    Reached,
+    /// What followed was known.
+    Idle,
+}
+
 /// A span being read to its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Exhaust<L> {
@@ -45,7 +58,7 @@ pub(crate) struct Exhaust<L> {
     follow_links: bool,
     pass: Seen,
     pages: u32,
-    previous: Option<Seen>,
+    previous: Option<(Seen, End)>,
     passes: u32,
     idle: u32,
     /// A page among the idle ones was empty.
@@ -54,6 +67,8 @@ pub(crate) struct Exhaust<L> {
     by_skip: bool,
     /// Why records were left out, if any were.
     left_out: Option<(GapKind, &'static str)>,
+    /// At which places.
+    left_out_at: BTreeSet<u32>,
     /// How many in a row.
     left_out_here: u32,
     newest: Option<Ticks>,
@@ -103,6 +118,7 @@ impl<L: Clone> Exhaust<L> {
             dead_end: false,
             by_skip: false,
             left_out: None,
+            left_out_at: BTreeSet::new(),
             left_out_here: 0,
             newest: None,
             first: Vec::new(),
@@ -124,7 +140,7 @@ impl<L: Clone> Exhaust<L> {
     pub(crate) fn confirm(span: Span, rows: Vec<Row>, ceiling: Ticks) -> Self {
         let mut exhaust = Self::afresh(span);
         exhaust.note(&rows, ceiling);
-        exhaust.previous = Some(std::mem::take(&mut exhaust.pass));
+        exhaust.previous = Some((std::mem::take(&mut exhaust.pass), End::Reached));
         exhaust.passes = 1;
         exhaust.first = rows;
         exhaust
@@ -153,9 +169,9 @@ impl<L: Clone> Exhaust<L> {
         &self.pass
     }
 
-    /// Whether a record has been left out already.
+    /// Whether the record at this place has been left out in a pass before.
     pub(crate) fn has_left_out(&self) -> bool {
-        self.left_out.is_some()
+        matches!(self.at, At::Skip(skip) if self.left_out_at.contains(&skip))
     }
 
     /// Whether a place in the span is asked for, rather than a link.
@@ -173,7 +189,7 @@ impl<L: Clone> Exhaust<L> {
         self.pages += 1;
         self.left_out_here = 0;
         let fresh = self.note(rows, bounds.ceiling);
-        if self.previous.as_ref().is_some_and(|previous| previous.is_subset(&self.pass)) {
+        if self.previous.as_ref().is_some_and(|(previous, end)| *end == End::Reached && previous.is_subset(&self.pass)) {
             return self.complete();
         }
         if let Some(link) = link.filter(|_| self.follow_links) {
@@ -209,6 +225,7 @@ impl<L: Clone> Exhaust<L> {
             _ => "the source fails whenever it is asked for a record there",
         };
         self.left_out = self.left_out.max(Some((kind, reason)));
+        self.left_out_at.insert(skip);
         self.left_out_here += 1;
         if self.left_out_here >= MAX_LEFT_OUT {
             return Outcome::Gap(kind, "one record after the other there cannot be had");
@@ -255,8 +272,11 @@ impl<L: Clone> Exhaust<L> {
         // Empty pages are an end. Full ones with nothing new are a circle, even if it once led on: an update
         // may have shifted the page that it leads back to. Behind a page that was got by `$skip` they say
         // nothing of links: the source may pay no heed to `$skip` and show once more what it has shown.
-        if self.idle >= MAX_IDLE && (self.dead_end || self.by_skip) {
+        if self.idle >= MAX_IDLE && self.dead_end {
             return self.pass_ends();
+        }
+        if self.idle >= MAX_IDLE && self.by_skip {
+            return self.pass_ends_idle(false);
         }
         if self.idle >= MAX_IDLE || self.pages >= MAX_PAGES {
             self.follow_links = false;
@@ -281,12 +301,7 @@ impl<L: Clone> Exhaust<L> {
             return self.pass_ends();
         }
         if skip > 0 && !fresh {
-            // The source pays no heed to $skip. Unless the page is full, nothing speaks for there being more.
-            return if full {
-                Outcome::Gap(GapKind::Ties, "more records share one stamp than the source shows at once")
-            } else {
-                self.complete()
-            };
+            return self.pass_ends_idle(full);
         }
         let reach = skip.saturating_add(len);
         self.at = At::Skip(if reach <= bounds.max_skip || skip >= bounds.max_skip { reach } else { bounds.max_skip });
@@ -300,6 +315,19 @@ impl<L: Clone> Exhaust<L> {
         if self.pages <= 1 || bug("skip-on-descending-order") {
             return self.complete(); // One answer is one moment: nothing can have shifted within it.
         }
+        self.next_pass(End::Reached)
+    }
+
+    /// A page has shown nothing that this pass had not shown before. If that happens twice in the same way, the source
+    /// pays no heed to `$skip`; unless the page is full, nothing speaks for there being more then.
+    fn pass_ends_idle(&mut self, full: bool) -> Outcome {
+        if self.previous.as_ref().is_none_or(|(previous, end)| *end != End::Idle || *previous != self.pass) {
+            return self.next_pass(End::Idle);
+        }
+        if full { Outcome::Gap(GapKind::Ties, "more records share one stamp than the source shows at once") } else { self.complete() }
+    }
+
+    fn next_pass(&mut self, end: End) -> Outcome {
         self.passes += 1;
         if self.passes >= MAX_PASSES {
             return if self.span.is_tick() {
@@ -308,7 +336,7 @@ impl<L: Clone> Exhaust<L> {
                 Outcome::More
             };
         }
-        self.previous = Some(std::mem::take(&mut self.pass));
+        self.previous = Some((std::mem::take(&mut self.pass), end));
         self.restart_pass();
         Outcome::Continue
     }

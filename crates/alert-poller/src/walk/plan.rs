@@ -277,6 +277,22 @@ mod tests {
     }
 
     #[test]
+    fn the_other_half_is_halved_unasked_only_when_the_first_was_empty_and_not_for_ever() {
+        let mut plan = Plan::up(START, START.plus(MONTH), Vec::new());
+        let day = plan.current().expect("there is a first window").width();
+        plan.halve();
+        plan.read(5, 1000, false);
+        assert_eq!(plan.current().map(Span::width), Some(day / 2), "it may have been too much at once");
+        let mut plan = Plan::up(START, START.plus(MONTH), Vec::new());
+        plan.halve();
+        let widths = [0; 4].map(|_| {
+            plan.read(0, 1000, false);
+            plan.current().map_or(0, Span::width)
+        });
+        assert_eq!(widths, [day / 4, day / 8, day / 16, day / 16]);
+    }
+
+    #[test]
     fn what_is_apart_stays_apart_when_the_rest_is_mended() {
         let at = |hours: u64| START.plus(Duration::from_secs(3600 * hours));
         let unread = [1, 2].map(|hour| Unread { at: at(hour), again: true }).to_vec();

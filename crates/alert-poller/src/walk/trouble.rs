@@ -134,8 +134,8 @@ impl Trouble {
         }
     }
 
-    /// The control question was answered. `smallest`: what had failed cannot be asked for less. `before`: a record
-    /// has been given up in the same place before.
+    /// The control question was answered. `smallest`: what had failed cannot be asked for less. `before`: the
+    /// record at this very place has been given up before.
     pub(crate) fn control_answered(&mut self, smallest: bool, before: bool) -> Controlled {
         match self.control.take() {
             Some(Control::Tiny { failed: Some(top) }) => {
@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_from_before_the_patience_counts_for_nothing_and_what_is_foreseen_needs_no_patience() {
+        let mut trouble = Trouble::default();
+        trouble.answered();
+        assert_eq!([0; 3].map(|_| trouble.failed(1000, false)), [Failure::Wait, Failure::Wait, Failure::Control]);
+        assert_eq!(Trouble::foreseen().failed(1000, false), Failure::Control);
+    }
+
+    #[test]
     fn an_answer_counts_for_a_few_failures_and_never_for_a_single_record() {
         let mut trouble = troubled(1000);
         assert_eq!(trouble.control_answered(false, false), Controlled::Smaller, "the first");
@@ -220,7 +228,7 @@ mod tests {
             assert_eq!(trouble.control_answered(true, false), expected);
             trouble.failed(1, true);
         }
-        assert_eq!(trouble.control_answered(true, true), Controlled::GiveUp, "its neighbour without so much ado");
+        assert_eq!(trouble.control_answered(true, true), Controlled::GiveUp, "once more, without so much ado");
     }
 
     #[test]

@@ -74,6 +74,9 @@ impl Lab {
         let life = self.lives.fetch_add(1, Ordering::Relaxed);
         let log = self.path(&format!("{}-{life:03}.log", replica.name));
         let mut command = replica.command().await?;
+        if let Some(bug) = &self.bug {
+            command.env("TOCSIN_REHEARSAL", bug);
+        }
         command.envs(environment.iter().copied());
         replica.daemon = Some(Daemon::spawn(command, &log)?);
         Ok(())

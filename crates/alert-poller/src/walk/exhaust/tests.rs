@@ -42,7 +42,8 @@ fn links_behind_an_ignored_skip_say_nothing_about_links() {
     // same again, in smaller pages with links.
     let shown_again: &[(&[u8], bool)] = &[(&[1, 2, 3], false), (&[1], true), (&[2], true), (&[3], true)];
     assert_eq!(outcome(shown_again), Outcome::Continue, "a second pass");
-    let again: Vec<_> = shown_again.iter().copied().chain([(&[1, 2, 3][..], false)]).collect();
+    let again = [shown_again, shown_again].concat();
+    assert_eq!(outcome(&again[..7]), Outcome::Continue, "which has to be the same to the letter");
     assert_eq!(outcome(&again), Outcome::Complete);
 }
 
@@ -77,4 +78,14 @@ fn the_cursor_reaches_neither_past_the_span_nor_past_the_ceiling() {
     assert_eq!(exhaust.newest(), Some(Ticks(1_500)));
     let exhaust = Exhaust::<()>::after(span, vec![row(1_500), row(2_000), row(1_900)], Ticks(5_000));
     assert_eq!(exhaust.newest(), Some(Ticks(1_900)));
+}
+
+#[test]
+fn a_page_of_known_records_is_an_end_only_when_it_is_so_again() {
+    // A record that became visible before where we were pushes the others back: what follows was just seen.
+    let pushed_back: &[(&[u8], bool)] = &[(&[1, 2], false), (&[1, 2], false)];
+    assert_eq!(outcome(pushed_back), Outcome::Continue);
+    let seen_again: Vec<_> = [pushed_back, &[(&[9, 8], false), (&[1, 2], false), (&[3], false)]].concat();
+    assert_eq!(outcome(&seen_again), Outcome::Continue, "there was more");
+    assert_eq!(outcome(&[pushed_back, pushed_back].concat()), Outcome::Complete, "no heed is paid to $skip");
 }

@@ -93,6 +93,7 @@ fn a_record_at_fault_is_found_when_it_becomes_readable_and_the_gap_heals() {
     let (mut store, mut learnt) = (patient(), Learnt::default());
     read(&mut store, &mut model, &mut learnt);
     store.patience = 0;
+    store.gaps.clear();
     let asked = read_again(&mut store, &mut model, &mut learnt, Axis::Update, NOW.minus(HOUR * 24), NOW);
     assert!(asked <= 45, "where it lies is known: {asked}");
     assert_eq!(store.gaps.len(), 1, "it is told again, and not healed");

@@ -1,9 +1,11 @@
 //! Cases that a property found once: each has become a story.
 
-use domain::Ticks;
+use std::time::Duration;
 
-use super::model::{Links, Model, ModelRow, NOW, rows};
-use super::store::{Ended, PLENTY, Store, rules};
+use domain::{Axis, Ticks};
+
+use super::model::{Answers, Links, Model, ModelRow, NOW, rows};
+use super::store::{Ended, PLENTY, Store, rules, stretch};
 use crate::walk::Learnt;
 
 /// Found by the property: an update shifts the page that a circular link leads back to, which looks as
@@ -42,4 +44,39 @@ fn an_end_of_links_is_no_circle() {
         assert_eq!(store.walk(&mut model, rules(36, 1, true), &mut learnt, PLENTY), Ended::Done);
     }
     assert!(store.missing(&model).is_empty());
+}
+
+/// Found by the property: the neighbour of a record at fault was given up with it, when an outage ended just after it had
+/// been asked for.
+#[test]
+fn the_neighbour_of_a_record_at_fault_gets_as_many_chances() {
+    let tied = NOW.minus(Duration::from_secs(3_000));
+    for begin in 1..110 {
+        for length in [1, 2, 3, 30] {
+            let outages = std::iter::once(begin..begin + length).collect();
+            let mut model = Model { failing: [1].into(), outages, ..Model::honest(rows([tied, tied])) };
+            let mut store = Store { patience: 100, ..Store::by_windows() };
+            assert_eq!(store.walk(&mut model, rules(1000, 500, true), &mut Learnt::default(), PLENTY), Ended::Done);
+            assert!(store.records.contains(&(2, tied)), "{begin} {length}");
+        }
+    }
+}
+
+/// Found by the property: a record that moves to the front while a source is read by places pushes the others back, so
+/// that a page shows only what was just seen; that was taken for a source that pays no heed to `$skip`.
+#[test]
+fn a_page_that_was_pushed_back_is_no_end() {
+    let created = NOW.minus(Duration::from_secs(86_400));
+    for (clamp, max_skip) in [(1, 1), (1, 58), (2, 1)] {
+        for question in 1..40 {
+            let all = rows((0..12).map(|second| NOW.minus(Duration::from_secs(3_000 + second))));
+            let all = all.into_iter().map(|row| ModelRow { created, words: [Some("low"), Some("new"), Some("office")], ..row }).collect();
+            let updates = [(question, 11)].into();
+            let mut model = Model { answers: Answers::NewestFirst, clamp, max_skip, updates, ..Model::honest(all) };
+            let mut store = Store::default();
+            let mut reread = stretch(Axis::Creation, Ticks(created.0 - 5), Ticks(created.0 + 5));
+            let ended = store.reread(&mut reread, &mut model, rules(23, max_skip, true), &mut Learnt::default(), PLENTY);
+            assert_eq!((ended, store.is_kept()), (Ended::Done, Ok(())), "{clamp} {max_skip} {question}");
+        }
+    }
 }

@@ -160,6 +160,32 @@ fn a_record_too_large_or_at_fault_in_one_part_costs_only_itself() {
 }
 
 #[test]
+fn records_too_large_at_the_end_of_what_can_be_left_out_hide_no_other() {
+    for giants in [[1_497, 1_498, 1_499], [1_499, 1_500, 1_501]] {
+        let mut model = Model { giants: giants.into(), ..Model::honest(tied(1_400)) };
+        let mut store = Store::default();
+        read(&mut store, &mut model, &mut Learnt::default());
+        assert_eq!(store.gaps.len(), 1);
+        assert_eq!(store.records.len(), 1_697, "{giants:?}");
+    }
+}
+
+#[test]
+fn a_source_that_refuses_sooner_than_it_says_leaves_a_gap_before_anything_is_passed_over() {
+    for dividing in [Dividing::Refused, Dividing::Heeded] {
+        let source = Model { dividing, max_skip: 100, ..Model::honest(tied(3_000)) };
+        let (mut store, mut model) = (Store::default(), source.clone());
+        assert_eq!(store.walk(&mut model, rules(1000, 500, true), &mut Learnt::default(), PLENTY), Ended::Done);
+        assert_eq!((store.is_kept(), store.missing(&model)), (Ok(()), Vec::new()));
+        let (mut store, mut model) = (Store::default(), source);
+        let mut reread = stretch(Axis::Update, Ticks(TIED.0 - 36_000_000_000), NOW);
+        assert_eq!(store.reread(&mut reread, &mut model, rules(1000, 500, true), &mut Learnt::default(), PLENTY), Ended::Done);
+        assert_eq!(store.is_kept(), Ok(()));
+        assert_eq!(store.gaps.contains_key(&TIED), dividing == Dividing::Refused, "{:?}", store.gaps);
+    }
+}
+
+#[test]
 fn a_gap_of_ties_heals_when_the_source_learns_to_divide() {
     let mut model = Model { dividing: Dividing::Refused, ..Model::honest(tied(3_000)) };
     let (mut store, mut learnt) = (Store::default(), Learnt::default());
