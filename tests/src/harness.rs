@@ -16,15 +16,15 @@ pub mod tally;
 pub mod world;
 
 pub use changes::Changes;
+pub use elsewhere::serve_elsewhere;
 pub use eventually::eventually;
 pub use look::TenantHealth;
 pub use pg_proxy::{Loss, PgProxy};
 pub use postgres::TestDatabase;
 pub use proc_stats::{Metrics, Usage};
-pub use elsewhere::serve_elsewhere;
 pub use process::{Daemon, Finished, finish, run, run_in, run_with_input};
-pub use side_by_side::side_by_side;
 pub use proxy::{Proxy, Target};
 pub use server::OwnPostgres;
+pub use side_by_side::side_by_side;
 pub use tally::Tally;
 pub use world::{Setup, World};

@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
 
 pub mod harness;
-pub mod soak;
 pub mod measure;
+pub mod soak;

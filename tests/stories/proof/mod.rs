@@ -3,6 +3,8 @@
 //! The ids (I1 …, fault 1 …) are those of the list of invariants; `docs/faults.md` says which is exercised where. Stories
 //! here run many small worlds side by side: most of the time is spent waiting for leases and timeouts, and can be shared.
 
+#![expect(clippy::print_stdout, reason = "what was measured, and what this machine could not do, is shown by --nocapture")]
+
 mod commits;
 mod database_away;
 mod database_refuses;

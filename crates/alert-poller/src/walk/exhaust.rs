@@ -13,12 +13,17 @@
 //! updated stays, but a source may answer in order of updates, and move it to where we have been already. Nothing
 //! else is hidden by that, and the record itself has a new update stamp: polling finds it.)
 
+mod outcome;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use domain::rehearsal::bug;
 use domain::{GapKind, Ticks, cursor};
 use microsoft::WindowQuery;
 
+pub(crate) use self::outcome::{Bounds, Outcome};
 use super::judge::{Row, Seen, seen};
 use super::spans::Span;
 use crate::source::Query;
@@ -73,34 +78,6 @@ pub(crate) struct Exhaust<L> {
     left_out_here: u32,
     newest: Option<Ticks>,
     first: Vec<Row>,
-}
-
-/// What is known besides the answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Records asked for.
-    pub(crate) top: u32,
-    /// The longest answer before this one.
-    pub(crate) longest: usize,
-    /// The most that `$skip` may say.
-    pub(crate) max_skip: u32,
-    /// The latest instant that a cursor may reach.
-    pub(crate) ceiling: Ticks,
-}
-
-/// How it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Ask again.
-    Continue,
-    /// The links of this source lead in circles; ask again, without them.
-    LinksUseless,
-    /// Everything in the span has been seen.
-    Complete,
-    /// The span holds more than an answer does, and can be cut.
-    More,
-    /// The rest of the narrowest span is out of reach, for this reason.
-    Gap(GapKind, &'static str),
 }
 
 impl<L: Clone> Exhaust<L> {
@@ -354,6 +331,3 @@ impl<L: Clone> Exhaust<L> {
         self.left_out.map_or(Outcome::Complete, |(kind, reason)| Outcome::Gap(kind, reason))
     }
 }
-
-#[cfg(test)]
-mod tests;
