@@ -54,7 +54,7 @@ impl Tenant {
         };
         let mut sources = vec![Source::GraphAlerts];
         sources.extend(both.then_some(Source::MdeAlerts));
-        let incidents = settings.sources == SourceMix::All || settings.sources == SourceMix::Assorted && index % 3 != 0;
+        let incidents = settings.sources == SourceMix::All || settings.sources == SourceMix::Assorted && !index.is_multiple_of(3);
         sources.extend(incidents.then_some(Source::GraphIncidents));
         let mut state = TenantState {
             dice: face.dice(100, 0),
