@@ -230,7 +230,7 @@ async fn refusal(connection: &mut PgConnection, sql: &str) -> anyhow::Result<Opt
 async fn a_reader_reads_the_read_side_and_nothing_else_and_the_daemon_can_change_no_version() -> anyhow::Result<()> {
     const FORBIDDEN: Option<&str> = Some("42501");
     let world = World::with_tenants(Setup {
-        cloud: Settings { tenants: 2, history: 5, sources: SourceMix::Both, ..Settings::default() },
+        cloud: Settings { tenants: 2, history: 5, sources: SourceMix::All, ..Settings::default() },
         ..Setup::default()
     })
     .await?;
