@@ -1,7 +1,5 @@
 //! Faults 45, 68 and 70: Postgres is away for a minute, for one replica only, or in one direction only. I3, I7, I11, I29.
 
-#![expect(clippy::print_stdout, reason = "what was measured, for whoever reads the run")]
-
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! Faults 48 to 52 and 55: Postgres is there and says no. Nothing is lost, it is told why, and it goes on by itself as
 //! soon as it can. I1, I24, I29.
 
-#![expect(clippy::print_stdout, reason = "what was measured, for whoever reads the run")]
-
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! Faults 56 and 57 between replicas: who goes is followed at once if it says so or can be seen to be gone, and otherwise
 //! when its leases end. I11, I32. The figures are loose here; `./dev bench` and the soak report them.
 
-#![expect(clippy::print_stdout, reason = "what was measured, for whoever reads the run")]
-
 use std::time::Duration;
 
 use e2e::measure::handover::{Ending, takeovers};

@@ -7,8 +7,6 @@
 //!
 //! All points at once: one fleet on one database.
 
-#![expect(clippy::print_stdout, reason = "what was measured, for whoever reads the run")]
-
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! I10: a tenth of the customers hangs, a tenth is throttled, one has very many alerts; the others do not notice.
 
-#![expect(clippy::print_stdout, reason = "what was measured, for whoever reads the run")]
-
 use std::time::Duration;
 
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
