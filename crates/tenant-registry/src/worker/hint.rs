@@ -1,5 +1,5 @@
-//! "Look now": hears when a tenant was changed elsewhere. A hint only. Behind a connection pooler in
-//! transaction mode nothing is ever heard, and everything still works, a second later.
+//! "Look now": hears when a tenant was changed elsewhere. A hint only: when nothing is ever heard, as when
+//! listening is refused, everything still works, a second later.
 
 use std::sync::Arc;
 use std::time::Duration;
