@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use domain::ports::AppSecrets;
+use domain::ports::{AppSecrets, SecretUnreadable};
 use domain::{AppName, ClientSecret};
 
 use crate::config::read_secret_file;
@@ -23,9 +23,10 @@ impl FileSecrets {
 }
 
 impl AppSecrets for FileSecrets {
-    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, String> {
+    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable> {
         let Some(file) = self.files.get(app) else { return Ok(None) };
-        let text = read_secret_file(file, "an app's client secret").map_err(|error| error.to_string())?;
+        let text = read_secret_file(file, "an app's client secret")
+            .map_err(|error| SecretUnreadable { reason: error.to_string(), passing: error.is_passing() })?;
         Ok(ClientSecret::new(text.as_str()))
     }
 }

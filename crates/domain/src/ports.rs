@@ -80,6 +80,16 @@ pub trait AppSecrets: Send + Sync + 'static {
     /// The secret of this app; `None` for a public client, which has none.
     ///
     /// # Errors
-    /// In words, naming the file, when it cannot be read.
-    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, String>;
+    /// When it cannot be read.
+    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable>;
+}
+
+/// The secret of an app registration cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SecretUnreadable {
+    /// In words, naming the file.
+    pub reason: String,
+    /// The machine is short of something now, open files for example: nothing is wrong with the secret.
+    pub passing: bool,
 }

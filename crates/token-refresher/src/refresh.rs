@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use domain::ports::SecretUnreadable;
 use domain::retry::Backoff;
 use domain::{AccessToken, AppName, Audience, ClientSecret, Fence, HeldTenant, RefreshToken, Trouble, Verdict, rehearsal};
 use microsoft::{App, Cloud, Grant, Redeemed};
@@ -64,14 +65,7 @@ impl Core {
         };
         let cloud = self.clouds.get(&tenant.cloud).ok_or_else(|| missing("cloud", tenant.cloud.as_str()))?;
         let app = self.apps.get(&tenant.app).ok_or_else(|| missing("app", tenant.app.as_str()))?;
-        let secret = self.secrets.client_secret(&tenant.app).map_err(|reason| {
-            Setback::Ours(Trouble {
-                verdict: Verdict::Global,
-                reason: format!("the secret of app {} cannot be read: {reason}", tenant.app),
-                action: "the operator of tocsin puts the app's client secret into that file, readable by tocsin alone".to_owned(),
-                code: None,
-            })
-        })?;
+        let secret = self.secrets.client_secret(&tenant.app).map_err(|unreadable| unread_secret(&tenant.app, &unreadable))?;
         match app.grant {
             Grant::ClientCredentials => {
                 let secret = secret.ok_or_else(|| without_secret(&tenant.app))?;
@@ -255,6 +249,16 @@ fn nothing_stored() -> Setback {
         action: "an administrator of the customer consents, and the operator of tocsin imports the refresh token".to_owned(),
         code: None,
     })
+}
+
+fn unread_secret(app: &AppName, unreadable: &SecretUnreadable) -> Setback {
+    let (verdict, action) = if unreadable.passing {
+        (Verdict::Retry, "nothing, unless it lasts: then the operator of tocsin looks at the limits of the process")
+    } else {
+        (Verdict::Global, "the operator of tocsin puts the app's client secret into that file, readable by tocsin alone")
+    };
+    let reason = format!("the secret of app {app} cannot be read: {unreadable}");
+    Setback::Ours(Trouble { verdict, reason, action: action.to_owned(), code: None })
 }
 
 fn without_secret(app: &AppName) -> Setback {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use domain::health::StageStatus;
-use domain::ports::AppSecrets;
+use domain::ports::{AppSecrets, SecretUnreadable};
 use domain::{AppName, ClientSecret, Clock, Report, SeededChance, SinkMessage, TenantSet};
 use microsoft::{App, Grant};
 use sink::SinkWorker;
@@ -323,7 +323,7 @@ impl Clock for ProcessClock {
 struct NoSecrets;
 
 impl AppSecrets for NoSecrets {
-    fn client_secret(&self, _: &AppName) -> Result<Option<ClientSecret>, String> {
+    fn client_secret(&self, _: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable> {
         Ok(None)
     }
 }

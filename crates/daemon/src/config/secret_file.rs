@@ -39,6 +39,19 @@ pub(crate) enum SecretFileError {
     },
 }
 
+impl SecretFileError {
+    /// Whether the machine is at fault rather than the file: too many open files, no memory.
+    pub(crate) fn is_passing(&self) -> bool {
+        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        match self {
+            Self::Unreadable { source, .. } => {
+                !matches!(source.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory | InvalidData)
+            }
+            Self::ReadableByOthers { .. } | Self::Empty { .. } => false,
+        }
+    }
+}
+
 /// Reads the first line of a secret file; trailing line ends are not part of the secret.
 ///
 /// # Errors
@@ -73,6 +86,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn what_the_machine_lacks_now_is_no_fault_of_the_file() {
+        const TOO_MANY_OPEN_FILES: i32 = 24;
+        let unreadable = |source| SecretFileError::Unreadable { what: "a test", path: PathBuf::from("/x"), source };
+        assert!(unreadable(io::Error::from_raw_os_error(TOO_MANY_OPEN_FILES)).is_passing());
+        assert!(!read_secret_file(Path::new("/nowhere/at/all"), "a test").unwrap_err().is_passing());
+        assert!(!read_secret_file(Path::new("/"), "a test").unwrap_err().is_passing());
+        assert!(!read_secret_file(file("", 0o600).path(), "a test").unwrap_err().is_passing());
+    }
 
     fn file(content: &str, mode: u32) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

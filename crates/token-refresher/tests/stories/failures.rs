@@ -300,6 +300,18 @@ async fn a_secret_file_that_cannot_be_read_is_a_fault_of_the_app_that_names_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_62_a_machine_short_of_open_files_is_no_fault_of_the_app() {
+    let mut world = world();
+    let tenant = world.tenant(1);
+    let tenant = world.hold(HeldTenant { app: AppName::new("crowded"), ..(*tenant).clone() });
+    let none = world.ask(&tenant, Audience::Graph).await.unwrap_err();
+    assert!(none.trouble.reason.contains("too many open files"), "{}", none.trouble.reason);
+    assert!(none.trouble.action.starts_with("nothing, unless it lasts"), "{}", none.trouble.action);
+    assert_eq!(world.reported(), [Some(Verdict::Retry)]);
+    assert!(world.journal.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_stored_token_or_a_key_the_tenant_says_so_and_nobody_is_asked() {
     let mut world = world();
     let tenant = world.tenant(1);

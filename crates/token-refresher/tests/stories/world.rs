@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::health::StageStatus;
-use domain::ports::{AccessTokens, AppSecrets, NoToken};
+use domain::ports::{AccessTokens, AppSecrets, NoToken, SecretUnreadable};
 use domain::{
     AccessToken, AppName, Audience, ClientSecret, Clock, CloudName, Epoch, HeldTenant, Report, SeededChance, Source, TenantId, TenantSet,
     TenantState, Ticks, Verdict,
@@ -95,8 +95,13 @@ impl Clock for WallClock {
 struct Secrets;
 
 impl AppSecrets for Secrets {
-    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, String> {
-        if app.as_str() == "lost" { Err("/etc/tocsin/apps/lost.secret: no such file".to_owned()) } else { Ok(ClientSecret::new("secret")) }
+    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable> {
+        let unreadable = |reason: &str, passing| Err(SecretUnreadable { reason: reason.to_owned(), passing });
+        match app.as_str() {
+            "lost" => unreadable("/etc/tocsin/apps/lost.secret: no such file", false),
+            "crowded" => unreadable("/etc/tocsin/apps/crowded.secret: too many open files", true),
+            _ => Ok(ClientSecret::new("secret")),
+        }
     }
 }
 
@@ -163,7 +168,12 @@ impl World {
             }
         };
         let app = |grant| App { client_id: "client".to_owned(), grant };
-        let apps = [("main", Grant::RefreshToken), ("lost", Grant::RefreshToken), ("itself", Grant::ClientCredentials)];
+        let apps = [
+            ("main", Grant::RefreshToken),
+            ("lost", Grant::RefreshToken),
+            ("crowded", Grant::RefreshToken),
+            ("itself", Grant::ClientCredentials),
+        ];
         let set = TenantSet { trusted_until: Instant::now() + 1000 * DAY, tenants: BTreeMap::new() };
         let (tenants, tenants_seen) = watch::channel(Arc::new(set));
         let (reports_sent, reports) = mpsc::channel(4096);
