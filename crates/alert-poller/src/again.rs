@@ -25,7 +25,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// A walk under way, and what it belongs to.
 #[derive(Debug)]
 pub(crate) struct Reading<L> {
-    pub(crate) errand: Errand,
     pub(crate) run: i64,
     pub(crate) axis: Axis,
     pub(crate) walk: Box<Walk<L>>,
@@ -43,9 +42,13 @@ struct Wait {
 pub(crate) struct Again<L> {
     /// The latest of each errand.
     rows: BTreeMap<Errand, Reread>,
+    /// How far each errand has come on record: its run, the axis and what is left there.
+    on_record: BTreeMap<Errand, (i64, Axis, Ticks)>,
     /// The rows are those of the database, as far as known.
     loaded: bool,
-    pub(crate) reading: Option<Reading<L>>,
+    /// The walks under way. Each errand has its own: what one has learnt of a record that cannot be had must outlast the
+    /// turns of the others.
+    pub(crate) readings: BTreeMap<Errand, Reading<L>>,
     pub(crate) tallies: BTreeMap<Errand, Tally>,
     /// The run of each errand that is known to be on record as begun.
     pub(crate) opened: BTreeMap<Errand, i64>,
@@ -61,8 +64,9 @@ impl<L> Default for Again<L> {
     fn default() -> Self {
         Self {
             rows: BTreeMap::new(),
+            on_record: BTreeMap::new(),
             loaded: false,
-            reading: None,
+            readings: BTreeMap::new(),
             tallies: BTreeMap::new(),
             opened: BTreeMap::new(),
             tried: HashSet::new(),
@@ -87,7 +91,9 @@ impl<L> Again<L> {
     /// Takes the rows of the database. An end that was seen here is kept as it was seen, by our own clock: with a clock
     /// that is ahead of the database's, the same run would otherwise be due again and again.
     pub(crate) fn load(&mut self, rows: Vec<Reread>, now: Ticks) {
+        self.on_record.clear();
         for row in rows {
+            self.committed(&row);
             let known = self.rows.get(&row.errand).filter(|known| known.run == row.run).and_then(|known| known.finished_at);
             let finished_at = row.finished_at.map(|end| known.unwrap_or(end));
             self.rows.insert(row.errand, Reread { finished_at, ..row });
@@ -108,7 +114,17 @@ impl<L> Again<L> {
         self.rows.get(&errand)
     }
 
-    /// This is committed.
+    /// This is on record.
+    pub(crate) fn committed(&mut self, row: &Reread) {
+        self.on_record.insert(row.errand, (row.run, row.axis, row.left));
+    }
+
+    /// How far the run of this row has come on record. `None` while it is not there yet.
+    pub(crate) fn before(&self, row: &Reread) -> Option<(Axis, Ticks)> {
+        self.on_record.get(&row.errand).filter(|(run, ..)| *run == row.run).map(|(_, axis, left)| (*axis, *left))
+    }
+
+    /// This is so from now on.
     pub(crate) fn note(&mut self, row: Reread) {
         if row.finished_at.is_some() {
             self.close(row.errand);
@@ -135,7 +151,7 @@ impl<L> Again<L> {
     }
 
     fn close(&mut self, errand: Errand) {
-        self.reading = self.reading.take().filter(|reading| reading.errand != errand);
+        self.readings.remove(&errand);
         self.tallies.remove(&errand);
         if errand == Errand::Replay {
             self.tried.clear();
@@ -147,6 +163,11 @@ impl<L> Again<L> {
         let wait = self.waits.entry(errand).or_insert_with(|| Wait { until: now, backoff: backoff() });
         wait.until = now + wait.backoff.next_delay(None);
         wait.backoff.failures()
+    }
+
+    /// How often it has failed in a row.
+    pub(crate) fn failures(&self, errand: Errand) -> u32 {
+        self.waits.get(&errand).map_or(0, |wait| wait.backoff.failures())
     }
 
     /// It goes on again.

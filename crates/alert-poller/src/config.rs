@@ -25,7 +25,8 @@ pub struct Config {
     pub defender_per_hour: u32,
     /// Polls in flight.
     pub polls_at_once: usize,
-    /// Polls in flight of feeds that are slow to answer, apart from the others.
+    /// Polls in flight of feeds that are slow to answer, apart from the others. Many, since whoever is well again waits
+    /// behind those that are not; a place costs little.
     pub slow_polls_at_once: usize,
     /// An answer that takes longer is waited for in the slow lane.
     pub slow_after: Duration,
@@ -99,10 +100,10 @@ impl Default for Config {
             defender_per_minute: 100,
             defender_per_hour: 1500,
             polls_at_once: 64,
-            slow_polls_at_once: 16,
+            slow_polls_at_once: 128,
             rereads_at_once: 8,
             slow_after: Duration::from_secs(2),
-            answer_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(55),
             page_memory: 64 << 20,
             pages_per_turn: 8,
             time_per_turn: Duration::from_secs(3),

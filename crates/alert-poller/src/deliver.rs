@@ -93,7 +93,7 @@ fn add(total: &mut Committed, more: Committed) {
     total.duplicate += more.duplicate;
     total.quarantined += more.quarantined;
     total.late += more.late;
-    total.cancelled |= more.cancelled;
+    total.void |= more.void;
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
 
     fn tail() -> Tail {
         let gap = Gap { from: Ticks(1), to: Ticks(1), kind: GapKind::Ties, reason: "a test".to_owned() };
-        Tail { cursor: Some(CursorMove::Live { watermark: Ticks(7) }), gaps: vec![gap] }
+        Tail { cursor: Some(CursorMove::Live { from: Ticks(1), watermark: Ticks(7) }), gaps: vec![gap] }
     }
 
     #[test]
@@ -160,16 +160,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cancelled_reread_is_told_and_what_was_late_is_added_up() {
+    async fn a_void_move_is_told_and_what_was_late_is_added_up() {
         let (sink, mut inbox) = mpsc::channel(8);
         let records: Vec<_> = (0..2).map(|_| record(2_000_000)).collect();
         let delivering = tokio::spawn(async move { deliver(&address(&sink), records, tail()).await });
-        for cancelled in [false, true] {
+        for void in [false, true] {
             let Some(SinkMessage::Batch(batch)) = inbox.recv().await else { panic!("a batch is expected") };
-            batch.ack.send(Ok(Committed { late: 2, cancelled, ..Committed::default() })).expect("somebody waits");
+            batch.ack.send(Ok(Committed { late: 2, void, ..Committed::default() })).expect("somebody waits");
         }
         let total = delivering.await.expect("no panic").expect("delivered");
-        assert_eq!((total.late, total.cancelled), (4, true));
+        assert_eq!((total.late, total.void), (4, true));
     }
 
     #[tokio::test]

@@ -154,6 +154,8 @@ pub(crate) struct Feed<L> {
     /// When that walk began, by tokio's clock.
     pub(crate) walk_began: Option<Instant>,
     pub(crate) health: Health,
+    /// The source has answered since it was last asked in vain, or since this feed is new here.
+    pub(crate) answers: bool,
     /// Some walk has come to its end: what comes from now on is news.
     pub(crate) caught_up: bool,
     pub(crate) sizes: Sizes,
@@ -161,7 +163,15 @@ pub(crate) struct Feed<L> {
 
 impl<L> Default for Feed<L> {
     fn default() -> Self {
-        Self { state: None, walk: None, walk_began: None, health: Health::default(), caught_up: false, sizes: Sizes::default() }
+        Self {
+            state: None,
+            walk: None,
+            walk_began: None,
+            health: Health::default(),
+            answers: false,
+            caught_up: false,
+            sizes: Sizes::default(),
+        }
     }
 }
 
@@ -170,6 +180,10 @@ impl<L> Feed<L> {
     pub(crate) fn doubt(&mut self) {
         self.state = None;
         self.walk = None;
+        // The word that all is well may be among what was lost.
+        if self.health == Health::Working {
+            self.health = Health::Unknown;
+        }
     }
 }
 

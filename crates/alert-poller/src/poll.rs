@@ -4,6 +4,7 @@
 mod begin;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{
     CursorMove, FeedOutcome, FeedProgress, Gap, Order, Purpose, Record, Report, ReportOrigin, SinkMessage, Ticks, Trouble, Verdict,
@@ -18,6 +19,9 @@ use crate::feed::{Common, Feed, Health};
 use crate::metrics;
 use crate::source::{AlertSource, FetchError, Query};
 use crate::walk::{Reaction, Walk};
+
+/// A feed that was up to date and takes longer to be so again is told of (I24).
+const LONG_WALK: Duration = Duration::from_secs(60);
 
 /// One poll.
 pub(crate) struct Poll<S: AlertSource> {
@@ -83,6 +87,14 @@ impl<S: AlertSource> Poll<S> {
             End::More => {
                 self.feed.walk = Some(walk);
                 self.working().await;
+                let reads_for = walk_began.elapsed();
+                if self.feed.caught_up && reads_for >= LONG_WALK {
+                    let error = format!(
+                        "it has been read for {} s without coming to its end: there is more than usual, and it goes on",
+                        reads_for.as_secs()
+                    );
+                    self.progress(FeedOutcome::Failed { error, throttled_until: None }, order).await;
+                }
             }
             End::Void | End::SinkGone => return self.void(end),
             _ => self.feed.walk = Some(walk),
@@ -113,7 +125,8 @@ impl<S: AlertSource> Poll<S> {
         let (records, step) = match self.caller.fetch(&query, bytes).await {
             Ok(page) => {
                 self.feed.sizes.note(page.bytes, page.records.len(), begins_walk);
-                let step = walk.answer(&page.records, page.next, page.server_date, clock.now(), &mut self.common.learnt());
+                let mut step = walk.answer(&page.records, page.next, page.server_date, clock.now(), &mut self.common.learnt());
+                step.gaps.extend(self.expired(clock.now()));
                 (page.records, step)
             }
             Err(NoPage::Refused(error)) => {
@@ -131,7 +144,7 @@ impl<S: AlertSource> Poll<S> {
                 self.left_alone().await;
                 return Err(End::NotBefore(wait));
             }
-            Err(NoPage::Crowded) => return Err(End::Crowded),
+            Err(NoPage::Crowded) => return Err(self.crowded().await),
         };
         self.deliver(records, step.watermark, step.gaps).await?;
         self.caller.pass.release();
@@ -151,8 +164,16 @@ impl<S: AlertSource> Poll<S> {
             );
         }
         let count = records.len();
-        let cursor = watermark.map(|watermark| CursorMove::Live { watermark });
+        let on_record = self.feed.state.as_ref().and_then(|state| state.watermark);
+        let cursor = on_record.zip(watermark).map(|(from, watermark)| CursorMove::Live { from, watermark });
         let committed = deliver(&self.address(), records, Tail { cursor, gaps }).await?;
+        if committed.void {
+            tracing::warn!(
+                tenant.id = %self.caller.tenant.id, source = %self.caller.source,
+                "the database has lost what it had, as after a failover: this feed is read again from where it stands there"
+            );
+            return Err(End::Void);
+        }
         if let Some(state) = &mut self.feed.state {
             state.watermark = state.watermark.max(watermark);
             self.common.note_watermark(state.watermark);
@@ -201,6 +222,22 @@ impl<S: AlertSource> Poll<S> {
         self.report(Report::Trouble { fence: self.caller.tenant.fence(), origin: ReportOrigin::Read(source), trouble }).await;
     }
 
+    /// Too many others are slow, too, for it to be waited for any longer; nobody may be blind unsaid for that (I24).
+    async fn crowded(&mut self) -> End {
+        let seconds = self.caller.shared.config.slow_after.as_secs_f32();
+        let source = self.caller.source;
+        let trouble = Trouble {
+            verdict: Verdict::Retry,
+            reason: format!("{source} has not answered within {seconds} s, and now waits for a place among others that are slow"),
+            action: "nothing: it is tried again by itself".to_owned(),
+            code: Some("timeout".to_owned()),
+        };
+        self.fail_progress(trouble.reason.clone(), None).await;
+        self.feed.health = Health::Troubled;
+        self.report(Report::Trouble { fence: self.caller.tenant.fence(), origin: ReportOrigin::Read(source), trouble }).await;
+        End::Crowded
+    }
+
     async fn unsupported(&mut self, error: String) -> End {
         self.fail_progress(error, None).await;
         End::Unsupported
@@ -218,7 +255,8 @@ impl<S: AlertSource> Poll<S> {
         }
     }
 
-    async fn fail_progress(&self, error: String, throttled_until: Option<Ticks>) {
+    async fn fail_progress(&mut self, error: String, throttled_until: Option<Ticks>) {
+        self.feed.answers = false;
         let order = self.feed.state.as_ref().map_or(Order::default(), |state| state.order);
         self.progress(FeedOutcome::Failed { error, throttled_until }, order).await;
     }

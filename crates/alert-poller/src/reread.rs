@@ -6,7 +6,7 @@ mod special;
 
 use std::sync::Arc;
 
-use domain::{Axis, Comparison, CursorMove, Errand, Gap, Purpose, Record, Reread, RereadMove, Ticks};
+use domain::{Axis, Comparison, CursorMove, Errand, Gap, GapKind, Purpose, Record, Reread, RereadMove, Ticks};
 use microsoft::ApiErrorKind;
 use tokio::time::Instant;
 
@@ -132,8 +132,8 @@ impl<S: AlertSource> Rereading<S> {
     async fn read(&mut self, row: Reread, manner: Manner, now: Ticks) -> Result<(), End> {
         let shared = Arc::clone(&self.caller.shared);
         let (errand, run, axis) = (row.errand, row.run, row.axis);
-        let mut walk = match self.again.reading.take() {
-            Some(reading) if (reading.errand, reading.run, reading.axis) == (errand, run, axis) => reading.walk,
+        let mut walk = match self.again.readings.remove(&errand) {
+            Some(reading) if (reading.run, reading.axis) == (run, axis) => reading.walk,
             _ => {
                 let config = &shared.config;
                 let rules = Rules { manner, page_size: config.page_size, overlap: config.overlap, first_sync: config.first_sync };
@@ -160,17 +160,18 @@ impl<S: AlertSource> Rereading<S> {
                 let reaction = walk.failed(&error.kind, shared.clock.now(), &mut self.common.learnt());
                 match reaction {
                     Reaction::Adapted(step) => (Vec::new(), step),
-                    Reaction::GiveUp if error.kind == ApiErrorKind::Refused && axis == Axis::Creation => {
-                        return self.give_up_axis(row, &error).await;
-                    }
                     Reaction::GiveUp => {
-                        self.again.reading = Some(Reading { errand, run, axis, walk });
-                        return Err(self.failed(errand, &error));
+                        let end = self.failed(errand, &error);
+                        if error.kind == ApiErrorKind::Refused && axis == Axis::Creation && self.again.failures(errand) >= MENTIONED {
+                            return self.give_up_axis(row, &error).await;
+                        }
+                        self.again.readings.insert(errand, Reading { run, axis, walk });
+                        return Err(end);
                     }
                 }
             }
             Err(no_page) => {
-                self.again.reading = Some(Reading { errand, run, axis, walk });
+                self.again.readings.insert(errand, Reading { run, axis, walk });
                 return Err(match no_page {
                     NoPage::NotBefore(wait) => End::NotBefore(wait),
                     NoPage::NoToken { wait: Some(wait), .. } => End::NoToken(wait),
@@ -189,9 +190,12 @@ impl<S: AlertSource> Rereading<S> {
                         tally.note_gap();
                     }
                 }
-                // What was updated after the stretch is for polling, which asks for it before the comparison is concluded:
-                // it would be counted as a difference only because this came first.
-                Axis::Creation => records.retain(|record| stamp_on(record, Axis::Update).is_none_or(|stamp| stamp < tally.to)),
+                // What polling has not come to yet is for polling, which asks for it before the comparison is concluded: it
+                // would be counted as a difference only because this came first.
+                Axis::Creation => {
+                    let due = tally.to.max(row.polled_before);
+                    records.retain(|record| stamp_on(record, Axis::Update).is_none_or(|stamp| stamp < due));
+                }
             }
         }
         self.again.works(errand);
@@ -200,7 +204,7 @@ impl<S: AlertSource> Rereading<S> {
         let is_over = step.done && axis == Axis::Creation && !errand.is_comparison();
         let finished_at = is_over.then(|| shared.clock.now());
         if !step.done {
-            self.again.reading = Some(Reading { errand, run, axis, walk });
+            self.again.readings.insert(errand, Reading { run, axis, walk });
         }
         let moves = step.left.is_some() || step.done || !records.is_empty();
         let progress = Progress { records, whole: step.whole, gaps: step.gaps, comparison: None };
@@ -211,14 +215,22 @@ impl<S: AlertSource> Rereading<S> {
         if is_over { self.end_with(row, progress).await } else { self.write(row, progress).await }
     }
 
-    /// The source knows no filter by creation: this run ends without it.
+    /// The source refuses to be asked by creation, again and again: this run ends without that. What comes round by the
+    /// clock tries again by itself; a backfill does not, and leaves a gap.
     async fn give_up_axis(&mut self, row: Reread, error: &FetchError) -> Result<(), End> {
         tracing::warn!(
             tenant.id = %self.caller.tenant.id, source = %self.caller.source, errand = %row.errand, error = error.trouble.reason,
             "the source refuses to be asked by creation time: alerts without an update stamp are not looked for"
         );
-        self.again.note(Reread { left: row.from, ..row });
-        Ok(())
+        self.again.works(row.errand);
+        if row.errand != Errand::Backfill {
+            self.again.note(Reread { left: row.from, ..row });
+            return Ok(());
+        }
+        let reason =
+            format!("the source refuses to be asked by creation time, so what has no update stamp is not seen: {}", error.trouble.reason);
+        let gap = Gap { from: row.from, to: Ticks(row.left.0.saturating_sub(1)), kind: GapKind::Failing, reason };
+        self.write(Reread { left: row.from, ..row }, Progress { gaps: vec![gap], ..Progress::default() }).await
     }
 
     /// It goes on later; if the tenant is in trouble, polling says so.
@@ -253,12 +265,18 @@ impl<S: AlertSource> Rereading<S> {
 
     /// Commits how far it has come, and remembers it.
     async fn write(&mut self, row: Reread, progress: Progress) -> Result<(), End> {
-        let cursor = RereadMove { now: row.clone(), whole: progress.whole, comparison: progress.comparison.clone() };
+        let cursor = RereadMove {
+            now: row.clone(),
+            before: self.again.before(&row),
+            whole: progress.whole,
+            comparison: progress.comparison.clone(),
+        };
         if self.deliver(&row, Some(CursorMove::Reread(cursor)), progress).await? {
-            tracing::info!(tenant.id = %self.caller.tenant.id, source = %self.caller.source, errand = %row.errand, "a re-read was cancelled or begun anew");
+            tracing::info!(tenant.id = %self.caller.tenant.id, source = %self.caller.source, errand = %row.errand, "a re-read was cancelled or begun anew, or the database has lost how far it had come");
             self.again.cancelled(row.errand, Instant::now());
             return Err(End::More);
         }
+        self.again.committed(&row);
         self.again.note(row);
         Ok(())
     }
@@ -282,6 +300,6 @@ impl<S: AlertSource> Rereading<S> {
                 "alerts were found that polling had missed; they are stored now"
             );
         }
-        Ok(committed.cancelled)
+        Ok(committed.void)
     }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use domain::{AlertId, Axis, Comparison, ContentHash, Record, Ticks};
+use domain::ports::StoredId;
+use domain::{Axis, Comparison, ContentHash, Record, Ticks};
 use tokio::time::Instant;
 
 use crate::walk::stamp_on;
@@ -72,19 +73,19 @@ impl Tally {
     }
 
     /// What it comes to, given what is stored with a stamp in the stretch.
-    pub(crate) fn compare(&self, stored: &[AlertId]) -> Comparison {
+    pub(crate) fn compare(&self, stored: &[StoredId]) -> Comparison {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let mut only_stored: Vec<String> = Vec::new();
-        let mut only_stored_count = 0;
-        if self.uncounted == 0 && !self.blind {
-            for id in stored.iter().filter(|id| !self.ids.contains(&key(id.as_str()))) {
-                only_stored_count += 1;
-                if only_stored.len() < NAMED {
-                    only_stored.push(id.as_str().to_owned());
-                }
-            }
+        let (seen, unseen): (Vec<_>, Vec<_>) = stored.iter().partition(|stored| self.ids.contains(&key(stored.id.as_str())));
+        let unseen: Vec<_> = unseen.into_iter().filter(|stored| stored.due).collect();
+        let at_source = count(self.ids.len()) + self.uncounted;
+        let is_sure = self.uncounted == 0 && !self.blind;
+        let only_stored = if is_sure { unseen.as_slice() } else { &[] };
+        Comparison {
+            at_source,
+            stored: count(seen.len() + unseen.len()),
+            only_stored: only_stored.iter().take(NAMED).map(|stored| stored.id.as_str().to_owned()).collect(),
+            only_stored_count: count(only_stored.len()),
         }
-        Comparison { at_source: count(self.ids.len()) + self.uncounted, stored: count(stored.len()), only_stored, only_stored_count }
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use domain::{AlertFacts, AlertRecord, IncidentId, IncidentRecord, Poison};
+    use domain::{AlertFacts, AlertId, AlertRecord, IncidentId, IncidentRecord, Poison};
 
     use super::*;
 
@@ -133,8 +134,8 @@ mod tests {
         })
     }
 
-    fn ids(names: &[&str]) -> Vec<AlertId> {
-        names.iter().copied().map(AlertId::new).collect()
+    fn ids(names: &[&str]) -> Vec<StoredId> {
+        names.iter().map(|name| StoredId { id: AlertId::new(*name), due: true }).collect()
     }
 
     #[test]
@@ -147,6 +148,14 @@ mod tests {
         let comparison = tally.compare(&ids(&["a", "gone", "B", "924"]));
         assert_eq!((comparison.at_source, comparison.stored, comparison.only_stored_count), (3, 4, 2));
         assert_eq!(comparison.only_stored, ["gone", "B"], "case matters");
+    }
+
+    #[test]
+    fn what_another_source_has_brought_up_to_date_is_stored_and_not_missed() {
+        let mut tally = Tally::new(1, Ticks(10), Ticks(20));
+        tally.note(&[alert("a", Some(12)), alert("b", Some(13))]);
+        let others = ["a", "b", "left long ago"].map(|name| StoredId { id: AlertId::new(name), due: false });
+        assert_eq!(tally.compare(&others), Comparison { at_source: 2, stored: 2, ..Comparison::default() });
     }
 
     #[test]
@@ -167,7 +176,7 @@ mod tests {
 
     #[test]
     fn no_more_than_a_hundred_are_named() {
-        let stored: Vec<_> = (0..150).map(|number| AlertId::new(number.to_string())).collect();
+        let stored: Vec<_> = (0..150).map(|number| StoredId { id: AlertId::new(number.to_string()), due: true }).collect();
         let comparison = Tally::new(1, Ticks(0), Ticks(20)).compare(&stored);
         assert_eq!((comparison.only_stored.len(), comparison.only_stored_count), (100, 150));
     }

@@ -12,7 +12,7 @@
 //!   seen, pages are delivered but the cursor stays; a walk that ends in that state is done again by windows.
 //! * **Windows** ([`plan`]) need no order at all: frozen stretches of time, cut until they come back whole. Re-reads
 //!   know no other way, and go from the newest to the oldest.
-//! * **Complete needs a reason** ([`judge()`]), since a source may cut an answer without a word.
+//! * **Complete needs a reason** ([`judge`]), since a source may cut an answer without a word.
 //! * **What cannot be cut further** is read to its end by links or `$skip` ([`exhaust`]), if need be in parts
 //!   ([`divide`]); what stays out of reach becomes a gap, never a silence.
 //! * **Nobody is skipped for a failure** ([`trouble`]) unless it is this one record that cannot be had, alone

@@ -73,6 +73,14 @@ struct Entry<L> {
     cancel: CancellationToken,
 }
 
+impl<L> Entry<L> {
+    /// What is committed may be less than what is known here: re-reads begin again after the poll that finds out.
+    fn forget_marks(&mut self) {
+        self.common.forget_marks();
+        self.rereading.begun = false;
+    }
+}
+
 struct Polling<L> {
     /// `None` while a poll has it.
     feed: Option<Feed<L>>,
@@ -260,7 +268,7 @@ impl<S: AlertSource> Poller<S> {
         if self.sink_was_faulty && !faulty {
             let (now, spread) = (Instant::now(), self.spread(self.entries.len()));
             for (feed, entry) in &mut self.entries {
-                entry.common.forget_marks();
+                entry.forget_marks();
                 match &mut entry.polling.feed {
                     Some(feed) => feed.doubt(),
                     None => entry.polling.doubted = true,

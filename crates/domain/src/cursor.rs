@@ -63,6 +63,9 @@ pub enum CursorMove {
     },
     /// Everything polled so far is stored.
     Live {
+        /// The watermark that is on record as far as the poller knows. When the store has an earlier one it has lost
+        /// what it had, as a standby that took over may have: then the move is void.
+        from: Ticks,
         /// The new watermark. The store keeps the greater of this and what it has.
         watermark: Ticks,
     },

@@ -138,9 +138,10 @@ pub struct Committed {
     pub quarantined: u64,
     /// Of the new and updated, those that polling had passed over.
     pub late: u64,
-    /// The re-read that this batch belongs to has been cancelled, or begun anew: it is to be dropped. The records
-    /// are stored all the same.
-    pub cancelled: bool,
+    /// The move that came with it, or the re-read that it belongs to, rests on something that is not on record: the
+    /// re-read was cancelled or begun anew, or the store has lost what it had. What is remembered is to be dropped. The
+    /// records are stored all the same.
+    pub void: bool,
 }
 
 /// Why a batch was refused for good. Passing trouble of the database is no refusal: the sink waits.

@@ -56,11 +56,12 @@ pub trait Cursors: Send + Sync + 'static {
     /// The same.
     async fn asked_for(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable>;
 
-    /// Alerts whose latest state came from this source with a last-update stamp in `[from, to)`.
+    /// Alerts or incidents that this source has shown, whose latest state, from whichever source, has a last-update stamp
+    /// of `from` or later. The source has to show those again in `[from, to)` that are [`StoredId::due`].
     ///
     /// # Errors
     /// The same.
-    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<AlertId>, StoreUnavailable>;
+    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<StoredId>, StoreUnavailable>;
 
     /// Bodies in quarantine that an operator wants tried again, at most `limit`.
     ///
@@ -82,6 +83,15 @@ pub trait AppSecrets: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read.
     fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable>;
+}
+
+/// An alert or incident that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredId {
+    /// As the API gave it.
+    pub id: AlertId,
+    /// Its latest state came from the source in question, with a stamp in the stretch in question.
+    pub due: bool,
 }
 
 /// The secret of an app registration cannot be read.

@@ -71,11 +71,14 @@ pub struct Reread {
 }
 
 /// How far a re-read has come. The store takes it when it begins a later run than the one on record, or goes on
-/// with the same run and that is still open; otherwise it says [`crate::Committed::cancelled`].
+/// with the same run and that is still open; otherwise it says [`crate::Committed::void`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RereadMove {
     /// What stands from now on. `finished_at` is `Some` (the value is ignored) when nothing is left to do.
     pub now: Reread,
+    /// How far this run had come, as far as the poller knows: the axis and what was left. When the store has it less
+    /// far, or not at all, it has lost what it had: then the move is void. `None` where a run begins.
+    pub before: Option<(Axis, Ticks)>,
     /// Stretch on `now.axis` that has just been read whole, `[from, to)`: gaps inside it are healed.
     pub whole: Option<(Ticks, Ticks)>,
     /// With the last move of a comparison.

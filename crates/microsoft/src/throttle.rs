@@ -31,9 +31,9 @@ impl Wait {
     pub(crate) fn words(self) -> String {
         let seconds = self.span.as_secs_f64().ceil();
         if self.shortened {
-            format!("it asked for more than an hour; we ask again after {seconds} s")
+            format!("it asked for more than an hour; we ask again after {seconds} s at the earliest")
         } else {
-            format!("we ask again after {seconds} s")
+            format!("we ask again after {seconds} s at the earliest")
         }
     }
 }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_shortened_wait_says_so() {
         assert!(Wait::of(Duration::from_secs(86_400)).words().contains("more than an hour"));
-        assert_eq!(Wait::of(Duration::from_millis(2_128)).words(), "we ask again after 3 s");
+        assert_eq!(Wait::of(Duration::from_millis(2_128)).words(), "we ask again after 3 s at the earliest");
     }
 
     proptest::proptest! {

@@ -102,7 +102,7 @@ async fn commit(sender: &mpsc::Sender<SinkMessage>, fence: Fence, page: usize) -
     let mut whole = Committed::default();
     for (at, records) in slices.into_iter().enumerate() {
         let (ack, answer) = oneshot::channel();
-        let cursor = (at == last).then(|| CursorMove::Live { watermark: stamp(page * ALERTS) });
+        let cursor = (at == last).then(|| CursorMove::Live { from: Ticks(0), watermark: stamp(page * ALERTS) });
         let batch = AlertBatch {
             fence,
             source: Source::GraphAlerts,

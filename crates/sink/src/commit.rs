@@ -86,7 +86,7 @@ impl<S: Store> Committer<S> {
         let waiter = Waiter::Batch(feed);
         let outcome = loop {
             let Some(part) = work.parts.current().cloned() else { break Ok(std::mem::take(&mut work.whole)) };
-            let sorted = sort(&work.batch, &part, work.parts.refused());
+            let sorted = sort(&work.batch, &part, work.parts.refused(), self.clock.now());
             let error = match self.attempt(&work.batch, &part, &sorted, stop).await {
                 Ok(stored) => {
                     self.outage.served(waiter, self.clock.now());
@@ -192,5 +192,5 @@ fn add(whole: &mut Committed, part: Committed) {
     whole.duplicate += part.duplicate;
     whole.quarantined += part.quarantined;
     whole.late += part.late;
-    whole.cancelled |= part.cancelled;
+    whole.void |= part.void;
 }

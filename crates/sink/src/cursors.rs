@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::ports::{Cursors, StoreUnavailable};
+use domain::ports::{Cursors, StoreUnavailable, StoredId};
 use domain::rehearsal::point;
-use domain::{AlertId, Errand, FeedState, Reread, Source, TenantId, Ticks};
+use domain::{Errand, FeedState, Reread, Source, TenantId, Ticks};
 use sqlx::PgPool;
 
 use crate::error::words;
@@ -50,7 +50,7 @@ impl Cursors for CursorStore {
         ask(rereads::asked_for(&self.pool, tenants)).await
     }
 
-    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<AlertId>, StoreUnavailable> {
+    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<StoredId>, StoreUnavailable> {
         ask(rereads::stored_between(&self.pool, tenant, source, from, to)).await
     }
 

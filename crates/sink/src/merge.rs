@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn decide(records: &[IncidentRecord], known: &[Option<StandingIncident>]) -> (Vec<usize>, u64, Vec<String>) {
-        let incidents: Vec<_> = records.iter().map(|record| Incident::new(record).unwrap()).collect();
+        let incidents: Vec<_> = records.iter().map(|record| Incident::new(record, Ticks(0)).unwrap()).collect();
         let plan = plan(&incidents, known);
         (plan.put, plan.duplicate, plan.turned.into_iter().map(str::to_owned).collect())
     }

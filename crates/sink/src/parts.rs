@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use domain::{AlertBatch, Record};
+use domain::{AlertBatch, Record, Ticks};
 
 use crate::store::{Alert, Incident, Rejected};
 
@@ -88,20 +88,20 @@ pub(crate) struct Sorted<'a> {
 }
 
 /// Sorts the records of a part. Bodies are checked again here, since storing them relies on it.
-pub(crate) fn sort<'a>(batch: &'a AlertBatch, part: &Part, refused: &'a BTreeMap<usize, String>) -> Sorted<'a> {
+pub(crate) fn sort<'a>(batch: &'a AlertBatch, part: &Part, refused: &'a BTreeMap<usize, String>, now: Ticks) -> Sorted<'a> {
     let mut sorted = Sorted::default();
     for (at, record) in part.records.clone().zip(&batch.records[part.records.clone()]) {
         let refused = refused.get(&at).map(String::as_str);
         let (hash, raw, reason) = match record {
             Record::Poison(poison) => (poison.hash, &poison.raw, poison.reason.as_str()),
-            Record::Alert(record) => match refused.map_or_else(|| Alert::new(record), Err) {
+            Record::Alert(record) => match refused.map_or_else(|| Alert::new(record, now), Err) {
                 Ok(alert) => {
                     sorted.alerts.push(alert);
                     continue;
                 }
                 Err(reason) => (record.hash, &record.raw, reason),
             },
-            Record::Incident(record) => match refused.map_or_else(|| Incident::new(record), Err) {
+            Record::Incident(record) => match refused.map_or_else(|| Incident::new(record, now), Err) {
                 Ok(incident) => {
                     sorted.incidents.push(incident);
                     continue;

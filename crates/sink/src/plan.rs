@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn decide(records: &[AlertRecord], known: &[Known]) -> Plan {
-        let alerts: Vec<_> = records.iter().map(|record| Alert::new(record).unwrap()).collect();
+        let alerts: Vec<_> = records.iter().map(|record| Alert::new(record, Ticks(0)).unwrap()).collect();
         plan(&alerts, known, RANK)
     }
 

@@ -153,16 +153,20 @@ impl StoreTx for PgTx {
         Ok(gaps::heal(self.conn(), feed, axis, stretch, but).await?)
     }
 
-    async fn advance(&mut self, feed: Feed, watermark: Option<Ticks>, quarantined: i64) -> Result<(), StoreError> {
-        Ok(feeds::advance(self.conn(), feed, watermark, quarantined).await?)
+    async fn advance(&mut self, feed: Feed, from: Ticks, to: Ticks) -> Result<bool, StoreError> {
+        Ok(feeds::advance(self.conn(), feed, from, to).await?)
+    }
+
+    async fn count_quarantined(&mut self, feed: Feed, change: i64) -> Result<(), StoreError> {
+        Ok(feeds::count_quarantined(self.conn(), feed, change).await?)
     }
 
     async fn begin_feed(&mut self, feed: Feed, live_from: Ticks, history_from: Ticks) -> Result<(), StoreError> {
         Ok(feeds::begin(self.conn(), feed, live_from, history_from).await?)
     }
 
-    async fn move_reread(&mut self, feed: Feed, to: &Reread) -> Result<bool, StoreError> {
-        Ok(rereads::step(self.conn(), feed, to).await?)
+    async fn move_reread(&mut self, feed: Feed, before: Option<(Axis, Ticks)>, to: &Reread) -> Result<bool, StoreError> {
+        Ok(rereads::step(self.conn(), feed, before, to).await?)
     }
 
     async fn tally(&mut self, feed: Feed, errand: Errand, run: Option<i64>, tally: &Tally<'_>) -> Result<bool, StoreError> {

@@ -126,24 +126,28 @@ pub trait StoreTx: Send {
     /// those of kind expired and those in `but`.
     async fn heal_gaps(&mut self, feed: Feed, axis: Axis, stretch: (Ticks, Ticks), but: &[Gap]) -> Result<u64, StoreError>;
 
-    /// Moves the watermark forward, never back, and changes the count of what is in quarantine, which never falls
-    /// below zero. Makes the feed's row if need be.
-    async fn advance(&mut self, feed: Feed, watermark: Option<Ticks>, quarantined: i64) -> Result<(), StoreError>;
+    /// Moves the watermark forward, never back. `false`, and nothing is written, when it stands before `from` or nowhere.
+    async fn advance(&mut self, feed: Feed, from: Ticks, to: Ticks) -> Result<bool, StoreError>;
+
+    /// Changes the count of what is in quarantine, which never falls below zero. Makes the feed's row if need be.
+    async fn count_quarantined(&mut self, feed: Feed, change: i64) -> Result<(), StoreError>;
 
     /// First contact: sets the watermark of a feed that has none. Only if that was done, and there is history to read,
-    /// and there is no backfill on record, records one: run 1, on the axis of updates, `[history_from, live_from)`, of
-    /// which all is left, polled before `live_from`, not asked for and not started.
+    /// records a backfill: run 1, on the axis of updates, `[history_from, live_from)`, of which all is left, polled before
+    /// `live_from`, not asked for and not started. One that is on record already becomes its next run, open, over both
+    /// stretches and what lies between them.
     async fn begin_feed(&mut self, feed: Feed, live_from: Ticks, history_from: Ticks) -> Result<(), StoreError>;
 
     /// Moves a re-read, and says whether it stands. There is one row by (tenant, source, errand).
     ///
-    /// - No row, or one of an earlier run: the row becomes this run, started now, not asked for, not cancelled, all
-    ///   counters and lists empty.
+    /// - No row, or one of an earlier run: the row becomes this run, started now, not asked for, not cancelled. Counters
+    ///   and lists are empty then, but those of a run that never came to its end go on.
     /// - A row of the same run that is not finished: it goes on; it is started now unless it was before.
-    /// - Otherwise nothing is written, and the answer is `false`.
+    /// - Otherwise nothing is written, and the answer is `false`; nor is anything when `before` is given and there is no
+    ///   row of this very run, or one that has not come as far: on that axis with no more left, or on the next.
     ///
     /// `to.finished_at` being `Some` finishes it now, by the database's clock.
-    async fn move_reread(&mut self, feed: Feed, to: &Reread) -> Result<bool, StoreError>;
+    async fn move_reread(&mut self, feed: Feed, before: Option<(Axis, Ticks)>, to: &Reread) -> Result<bool, StoreError>;
 
     /// Adds to the counters of a re-read, and to its lists the ids that are not in them, up to [`MOST_IDS`]. With `run` the
     /// row is of that run; without, it must have been started and not be finished. Says whether there was such a row.

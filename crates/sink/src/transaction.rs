@@ -205,7 +205,7 @@ async fn quarantine<T: StoreTx>(
         change -= i64::try_from(replayed).unwrap_or(i64::MAX);
     }
     if change != 0 {
-        tx.advance(feed, None, change).await?;
+        tx.count_quarantined(feed, change).await?;
     }
     Ok(())
 }
@@ -218,7 +218,7 @@ async fn cursor<T: StoreTx>(tx: &mut T, batch: &AlertBatch, stored: &mut Stored,
     match &batch.cursor {
         None => {}
         Some(CursorMove::Begin { live_from, history_from }) => tx.begin_feed(feed, *live_from, *history_from).await?,
-        Some(CursorMove::Live { watermark }) => tx.advance(feed, Some(*watermark), 0).await?,
+        Some(CursorMove::Live { from, watermark }) => stored.committed.void = !tx.advance(feed, *from, *watermark).await?,
         Some(CursorMove::Reread(to)) => {
             axis = to.now.axis;
             run = Some(reread(tx, feed, to, gaps, stored).await?);
@@ -246,8 +246,8 @@ async fn reread<T: StoreTx>(
     noticed: &[Gap],
     stored: &mut Stored,
 ) -> Result<Option<i64>, StoreError> {
-    if !tx.move_reread(feed, &to.now).await? {
-        stored.committed.cancelled = true;
+    if !tx.move_reread(feed, to.before, &to.now).await? {
+        stored.committed.void = true;
         return Ok(None);
     }
     if let Some(whole) = to.whole {
@@ -271,7 +271,7 @@ async fn count<T: StoreTx>(
         return Ok(());
     }
     if !tx.tally(feed, errand, run.flatten(), tally).await? {
-        committed.cancelled = true;
+        committed.void = true;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@
 //!   end of the run, everything visible must be stored.
 //! * What lies in an open row of `dash.gap` is excused, and nothing else is.
 
+mod again;
 mod commit;
 mod end;
 mod feed;
@@ -23,18 +24,16 @@ use microsoft::query::WindowQuery;
 use sink::store::Item;
 
 use crate::process::Process;
-use crate::scenario::StoreFault;
 use crate::store::Memory;
 use crate::tally::{Invariant, Tally};
-use crate::time::{Ms, SECOND, span};
+use crate::time::{Ms, span};
 use crate::world::{Version, World};
 
 pub(crate) use feed::OVERLAP;
 use feed::{Book, Reading};
 
-/// After the store went away, a replica may take so long to notice and to stop asking: a poll that is under way may
-/// still wait for two answers that never come.
-const NOTICES: Ms = 80 * SECOND;
+/// Processes with a number up to this began with the run; all others are restarts.
+const FIRST_STARTS: u64 = crate::scenario::REPLICAS as u64;
 
 /// Something that must never be, was.
 #[derive(Clone, Debug)]
@@ -48,13 +47,18 @@ pub struct Broken {
 }
 
 /// The books of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Checker {
     broken: Vec<Broken>,
     books: BTreeMap<(TenantId, Source), Book>,
 }
 
 impl Checker {
+    /// Opens the books of all feeds there are.
+    pub(crate) fn new(world: &World) -> Self {
+        Self { broken: Vec::new(), books: world.feeds.keys().map(|feed| (*feed, Book::default())).collect() }
+    }
+
     /// A promise was broken. The first few are enough.
     pub(crate) fn broken(&mut self, invariant: Invariant, at: Ms, what: String) {
         if self.broken.len() < 20 {
@@ -77,7 +81,8 @@ impl Checker {
     /// A process reads from the database how far a feed has come: whatever it knew before counts no more.
     pub(crate) fn reading(&mut self, process: u64, tenant: TenantId, source: Source, watermark: Option<Ticks>, now: Ms) {
         let book = self.book(tenant, source);
-        book.readings.insert(process, Reading { since: now, watermark, walk: None, last_fetch: None });
+        let caught_up = book.readings.get(&process).is_some_and(|reading| reading.caught_up);
+        book.readings.insert(process, Reading { since: now, watermark, walk: None, last_fetch: None, caught_up });
     }
 
     /// A process asks a source.
@@ -90,7 +95,11 @@ impl Checker {
         now: Ms,
         tally: &mut Tally,
     ) {
-        self.no_fetch_without_a_store(process, tenant, now);
+        if process.run.scenario.no_store_since(process.replica, now).is_some() {
+            let what = format!("process {} fetches for {} although nothing can be stored", process.serial, tenant.name);
+            self.broken(Invariant::I29, now, what);
+        }
+        let latest = feed::latest_poll(process.run.scenario.interval);
         let calm = process.run.scenario.calm(process.replica, now);
         let neighbours = process.run.scenario.sick_neighbours(tenant.id, now);
         let book = self.book(tenant.id, source);
@@ -111,7 +120,7 @@ impl Checker {
             && epoch == tenant.epoch
         {
             tally.checked(Invariant::I10, 1);
-            if now - before > feed::LATEST_POLL {
+            if now - before > latest {
                 let what =
                     format!("{} {source} of process {} waited {} ms beside sick neighbours", tenant.name, process.serial, now - before);
                 self.broken(Invariant::I10, now, what);
@@ -119,15 +128,14 @@ impl Checker {
         }
     }
 
-    fn no_fetch_without_a_store(&mut self, process: &Process, tenant: &HeldTenant, now: Ms) {
-        let lasting = process.run.scenario.store.iter().any(|(whom, during)| {
-            whom.is_none_or(|whom| whom == process.replica)
-                && matches!(during.what, StoreFault::Away | StoreFault::ReadOnly | StoreFault::Silent)
-                && (during.from + NOTICES..during.to).contains(&now)
-        });
-        if lasting && !process.run.scenario.disturbed(process.replica, now) {
-            let what = format!("process {} fetches for {} although nothing can be stored", process.serial, tenant.name);
-            self.broken(Invariant::I29, now, what);
+    /// Who has had no store to write to since then has asked no source since (I29). Somebody who never asked proves
+    /// nothing.
+    pub(crate) fn nothing_is_fetched_without_a_store(&mut self, process: u64, since: Ms, now: Ms, tally: &mut Tally) {
+        let fetches = self.books.values().filter_map(|book| book.readings.get(&process)?.last_fetch);
+        let Some(last) = fetches.map(|(at, _)| at).max() else { return };
+        tally.checked(Invariant::I29, 1);
+        if last >= since {
+            self.broken(Invariant::I29, now, format!("process {process} fetched at {last}, and since {since} nothing can be stored"));
         }
     }
 
@@ -152,7 +160,10 @@ impl Checker {
         let since = std::mem::replace(&mut reading.since, now);
         reading.watermark = watermark;
         tally.checked(Invariant::I4, 1);
-        tally.checked(Invariant::I24, 1);
+        // The first time after a restart it is the restart that is held against what was stored before (I33).
+        let restarted = process.serial > FIRST_STARTS && !std::mem::replace(&mut reading.caught_up, true);
+        let promise = if restarted { Invariant::I33 } else { Invariant::I4 };
+        tally.checked(Invariant::I33, u64::from(restarted));
         let lost = feed.missing.iter().find(|at| {
             let version = &feed.versions[**at];
             let covered = from.is_some_and(|from| version.stamp.is_some_and(|stamp| stamp >= from));
@@ -166,7 +177,7 @@ impl Checker {
                 tenant.0,
                 describe(version)
             );
-            self.broken(Invariant::I4, now, what);
+            self.broken(promise, now, what);
         }
     }
 

@@ -187,6 +187,7 @@ fn look_up(feed: &Feed, server: &Server, page: u32, window: &WindowQuery, tally:
     match server.ordering {
         Ordering::Accepted if ordered => found.sort_unstable(),
         Ordering::Shuffled => found.sort_unstable_by_key(|(_, place, at)| (*place, *at)),
+        Ordering::Created => found.sort_unstable_by_key(|(_, place, at)| (feed.versions[*at].created, *place, *at)),
         Ordering::Accepted | Ordering::NewestFirst | Ordering::Refused => {
             found.sort_unstable_by_key(|(stamp, place, at)| (std::cmp::Reverse(*stamp), *place, *at));
         }
@@ -283,6 +284,8 @@ mod tests {
         assert_eq!(paged, all);
         let newest = ask(&feed, Server { ordering: Ordering::NewestFirst, ..OBEYS }, &everything(1000)).versions;
         assert!(newest.is_sorted_by_key(|at| std::cmp::Reverse(feed.versions[*at].stamp)));
+        let created = ask(&feed, Server { ordering: Ordering::Created, ..OBEYS }, &everything(1000)).versions;
+        assert!(created.is_sorted_by_key(|at| feed.versions[*at].created) && created != all);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use domain::{AppName, CloudName, Epoch, HeldTenant, TenantId, TenantSet, TenantState};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::process::Process;
 use crate::scenario::StoreFault;
@@ -16,13 +17,38 @@ use crate::time::{Ms, SECOND};
 pub(crate) const LEASE: Ms = 30 * SECOND;
 /// So much earlier a process stops believing in it.
 const MARGIN: Ms = 3 * SECOND;
-/// Between two rounds.
-const ROUND: Ms = 6 * SECOND;
+/// Between two rounds, as the registry is delivered.
+const ROUND: Ms = 10 * SECOND;
 
 /// What one process keeps of its leases.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     next_round: Ms,
+    /// Published no more, and given back in the next round: what was under way for them has ended by then.
+    leaving: Vec<TenantId>,
+}
+
+/// Where a process says which tenants are its own. In the product this is one channel, which wakes its listeners in an
+/// order drawn by tokio; here each has its own, so that the dice draw it.
+pub(crate) struct Held([watch::Sender<Arc<TenantSet>>; 2]);
+
+impl Held {
+    /// Nobody is held yet.
+    pub(crate) fn new() -> Self {
+        let nobody = Arc::new(TenantSet::empty(Instant::now()));
+        Self([watch::Sender::new(Arc::clone(&nobody)), watch::Sender::new(nobody)])
+    }
+
+    /// Where the refresher listens, and where the poller does.
+    pub(crate) fn listeners(&self) -> [watch::Receiver<Arc<TenantSet>>; 2] {
+        self.0.each_ref().map(watch::Sender::subscribe)
+    }
+
+    fn publish(&self, process: &Process, set: TenantSet) {
+        let (set, first) = (Arc::new(set), process.dice.below(2));
+        self.0[first].send_replace(Arc::clone(&set));
+        self.0[1 - first].send_replace(set);
+    }
 }
 
 /// Tenants in need, as the registry knows them from reports.
@@ -30,12 +56,12 @@ pub(crate) type Needs = BTreeMap<TenantId, TenantState>;
 
 impl Keeper {
     pub(crate) fn new(now: Ms) -> Self {
-        Self { next_round: now }
+        Self { next_round: now, leaving: Vec::new() }
     }
 
     /// Renews, claims, gives back, and says who is held, when it is time to. `live` is the number of replicas that
     /// are seen to be there.
-    pub(crate) fn round(&mut self, process: &Process, live: usize, needs: &Needs, held: &watch::Sender<Arc<TenantSet>>, now: Ms) {
+    pub(crate) fn round(&mut self, process: &Process, live: usize, needs: &Needs, held: &Held, now: Ms) {
         if now < self.next_round {
             return;
         }
@@ -46,6 +72,12 @@ impl Keeper {
         }
         let mut memory = run.memory();
         let me = Some(process.serial);
+        for tenant in std::mem::take(&mut self.leaving) {
+            if let Some(lease) = memory.leases.get_mut(&tenant).filter(|lease| lease.holder == me) {
+                (lease.holder, lease.expires) = (None, Ms::MIN);
+                run.state().trace.event(now, "release", &[], || format!("process {} {}", process.serial, tenant.0));
+            }
+        }
         for lease in memory.leases.values_mut().filter(|lease| lease.holder == me && lease.expires > now) {
             lease.expires = now + LEASE;
         }
@@ -65,13 +97,16 @@ impl Keeper {
                 run.state().trace.event(now, "claim", &[epoch], || format!("process {} {}", process.serial, tenant.0));
                 run.state().tally.add("claims", 1);
             } else if lease.holder == me && lease.expires > now && holds > share {
-                (lease.holder, lease.expires) = (None, Ms::MIN);
+                self.leaving.push(tenant);
                 holds -= 1;
-                run.state().trace.event(now, "release", &[], || format!("process {} {}", process.serial, tenant.0));
             }
         }
-        let leases: Vec<(TenantId, i64)> =
-            memory.leases.iter().filter(|(_, lease)| mine(lease)).map(|(tenant, lease)| (*tenant, lease.epoch)).collect();
+        let leases: Vec<(TenantId, i64)> = memory
+            .leases
+            .iter()
+            .filter(|(tenant, lease)| mine(lease) && !self.leaving.contains(tenant))
+            .map(|(tenant, lease)| (*tenant, lease.epoch))
+            .collect();
         drop(memory);
         let state = run.state();
         let tenants = leases.into_iter().filter_map(|(id, epoch)| {
@@ -91,7 +126,7 @@ impl Keeper {
         });
         let tenants = tenants.collect();
         drop(state);
-        held.send_replace(Arc::new(TenantSet { trusted_until: process.time.instant(now + LEASE - MARGIN), tenants }));
+        held.publish(process, TenantSet { trusted_until: process.time.instant(now + LEASE - MARGIN), tenants });
     }
 
     /// Gives everything back: the process has stopped in order.

@@ -128,9 +128,9 @@ impl Surroundings for Process {
     }
 
     fn accepts(&self, hash: ContentHash) -> bool {
-        // The same record is refused every time.
+        // The same record is refused every time, until somebody has mended the store.
         let share = f64::from(u16::from_le_bytes([hash.0[0], hash.0[1]])) / 65536.0;
-        let accepts = share >= self.run.scenario.refuses_data;
+        let accepts = share >= self.run.scenario.refuses_data || self.run.scenario.mended.is_some_and(|mended| self.now() >= mended);
         self.run.state().tally.fire_if(!accepts, Fault::DataRefused);
         accepts
     }

@@ -9,18 +9,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use domain::health::StageStatus;
 use domain::ports::{AppSecrets, SecretUnreadable};
-use domain::{AppName, ClientSecret, Clock, Report, SeededChance, SinkMessage, TenantSet};
+use domain::{AppName, ClientSecret, Clock, Report, SeededChance, SinkMessage};
 use microsoft::{App, Grant};
 use sink::SinkWorker;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::Cloud;
 use crate::identity::SignIn;
-use crate::leases::{Keeper, Needs};
+use crate::leases::{Held, Keeper, Needs};
 use crate::process::{Process, Run};
 use crate::settings;
 use crate::store::{MemoryStore, Reader};
@@ -49,7 +48,7 @@ struct Live {
     runtime: Runtime,
     process: Arc<Process>,
     keeper: Keeper,
-    held: watch::Sender<Arc<TenantSet>>,
+    held: Held,
     reports: mpsc::Receiver<Report>,
     tasks: JoinSet<(&'static str, Result<(), String>)>,
     stops: Stops,
@@ -178,7 +177,8 @@ impl Live {
         let chance = Arc::new(SeededChance::new(run.scenario.seed.wrapping_mul(31) + serial));
         let store = MemoryStore { memory: Arc::clone(&run.memory), around: Arc::clone(&process) as Arc<_> };
 
-        let (held, tenants) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
+        let held = Held::new();
+        let [tenants_to_refresh, tenants_to_poll] = held.listeners();
         let (out, observed) = mpsc::channel(1);
         let (inbox_out, inbox) = mpsc::channel(8);
         let (reports_out, reports) = mpsc::channel(1024);
@@ -193,7 +193,7 @@ impl Live {
                 secrets: Arc::new(NoSecrets),
                 clock: Arc::clone(&clock),
                 chance: chance.clone(),
-                tenants: tenants.clone(),
+                tenants: tenants_to_refresh,
                 reports: reports_out.clone(),
                 status: refresher_says,
             },
@@ -206,7 +206,7 @@ impl Live {
                 cursors: Arc::new(Reader { store: store.clone(), reads: reads(&process) }),
                 clock: Arc::clone(&clock),
                 chance,
-                tenants,
+                tenants: tenants_to_poll,
                 sink: out,
                 sink_status: sink.clone(),
                 reports: reports_out,

@@ -1,28 +1,33 @@
 //! A run of one seed: an hour with faults, then none, until everything is well.
 
+mod operators;
+mod registry;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Once};
 
 use domain::rehearsal::{Action, Rehearsal};
-use domain::{Report, ReportOrigin, TenantId, TenantState, Verdict};
+use domain::{Axis, Errand, Reread};
+use sink::store::Feed;
 
 use crate::check::{Broken, Checker};
 use crate::identity::Identity;
-use crate::leases::Needs;
 use crate::process::{Run, State};
 use crate::replica::Replica;
-use crate::scenario::{Blow, CONVERGE, FAULTS_END, REPLICAS, SignInFault, draw};
+use crate::scenario::{Blow, CONVERGE, FAULTS_END, REPLICAS, Scenario, SignInFault, draw};
 use crate::store::{Lease, Memory, Tables};
 use crate::tally::{Fault, Invariant, Tally};
-use crate::time::{MINUTE, Ms, SECOND};
+use crate::time::{HOUR, MINUTE, Ms, SECOND, ticks};
 use crate::trace::Trace;
 use crate::vault::Vault;
+use registry::Registry;
 
-/// Processes take turns of this length.
-pub(crate) const STEP: Ms = 2 * SECOND;
-/// An operator who is told that a customer must consent again sees to it within this.
-const OPERATOR: Ms = 90 * SECOND;
+/// Processes take turns of this length: 2^12 ms, so that the end of a turn is met by one step of tokio's timer wheel and
+/// not by three.
+pub(crate) const STEP: Ms = 4_096;
+/// What is to be seen from outside is looked at when so much more has passed.
+const LOOK: Ms = 2 * STEP;
 /// A dead refresh token is on record within this, once the refresher knows.
 const TOLD_WITHIN: Ms = MINUTE;
 
@@ -50,48 +55,6 @@ pub struct Outcome {
     pub lines: Vec<String>,
 }
 
-/// What is on record about a tenant's troubles.
-#[derive(Debug, Default)]
-struct Registry {
-    troubles: BTreeMap<(TenantId, ReportOrigin), (Verdict, Ms)>,
-}
-
-impl Registry {
-    /// Tenants that need somebody.
-    fn needs(&self) -> Needs {
-        let need = |((tenant, _), (verdict, _)): (&(TenantId, ReportOrigin), &(Verdict, Ms))| match verdict {
-            Verdict::NeedsConsent => Some((*tenant, TenantState::NeedsConsent)),
-            Verdict::NeedsCustomer => Some((*tenant, TenantState::NeedsCustomer)),
-            _ => None,
-        };
-        self.troubles.iter().filter_map(need).collect()
-    }
-
-    fn take(&mut self, report: Report, memory: &Memory, now: Ms) {
-        match report {
-            Report::Trouble { fence, origin, trouble } if memory.stands(fence) => {
-                let since = self.troubles.get(&(fence.tenant, origin)).map_or(now, |(_, since)| *since);
-                self.troubles.insert((fence.tenant, origin), (trouble.verdict, since));
-            }
-            Report::Working { fence, origin } if memory.stands(fence) => {
-                self.troubles.remove(&(fence.tenant, origin));
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether anything is on record about a tenant. Who is throttled at one source is left alone at the others of the
-    /// same API as well.
-    fn concerns(&self, tenant: TenantId) -> bool {
-        self.troubles.keys().any(|(whose, _)| *whose == tenant)
-    }
-
-    fn sign_in_needs_consent(&self, tenant: TenantId) -> Option<Ms> {
-        let (verdict, since) = self.troubles.get(&(tenant, ReportOrigin::SignIn))?;
-        (*verdict == Verdict::NeedsConsent).then_some(*since)
-    }
-}
-
 /// Runs a seed.
 pub fn run(seed: u64, options: &Options) -> Outcome {
     hear_crashes();
@@ -109,7 +72,11 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     }
     let mut trace = Trace::new(options.trace);
     trace.event(0, "scenario", &[], || format!("{scenario:#?}"));
-    let state = State { world, identity, vault, checker: Checker::default(), tally, trace };
+    if scenario.compare.is_some() {
+        compared_yesterday(&scenario, &mut memory);
+    }
+    let checker = Checker::new(&world);
+    let state = State { world, identity, vault, checker, tally, trace };
     let mut hour = Hour::new(Arc::new(Run::new(scenario, memory, state)), options.clone());
     let end = hour.pass();
     hour.close(end);
@@ -121,6 +88,19 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         fingerprint: state.trace.fingerprint(),
         lines: state.trace.take(),
         tally: std::mem::take(&mut state.tally),
+    }
+}
+
+/// Every feed's last comparison ended more than a day ago.
+fn compared_yesterday(scenario: &Scenario, memory: &mut Memory) {
+    let at = -25 * HOUR;
+    let (from, finished_at) = (ticks(at), Some(ticks(at)));
+    let now =
+        Reread { errand: Errand::Nightly, run: 1, axis: Axis::Creation, from, to: from, left: from, polled_before: from, finished_at };
+    for tenant in &scenario.tenants {
+        for source in &tenant.sources {
+            memory.finished_before(Feed { tenant: tenant.id, source: *source }, now.clone(), at);
+        }
     }
 }
 
@@ -168,7 +148,10 @@ struct Hour {
     registry: Registry,
     processes: u64,
     blows: usize,
+    asks: usize,
     restarts: u64,
+    /// No more faults.
+    over: bool,
     options: Options,
     /// How often each point was passed while they could act.
     passed: BTreeMap<&'static str, u64>,
@@ -177,7 +160,18 @@ struct Hour {
 impl Hour {
     fn new(run: Arc<Run>, options: Options) -> Self {
         let replicas = (0..REPLICAS).map(|number| Replica::new(number, run.scenario.skews[number])).collect();
-        Self { run, replicas, registry: Registry::default(), processes: 0, blows: 0, restarts: 0, options, passed: BTreeMap::new() }
+        Self {
+            run,
+            replicas,
+            registry: Registry::default(),
+            processes: 0,
+            blows: 0,
+            asks: 0,
+            restarts: 0,
+            over: false,
+            options,
+            passed: BTreeMap::new(),
+        }
     }
 
     /// Lets time pass until all is well, something is broken, or it takes too long. Says when that is.
@@ -186,6 +180,7 @@ impl Hour {
         while now < FAULTS_END + CONVERGE {
             self.befall(now);
             self.operate(now);
+            self.ask(now);
             let live = self.replicas.iter().filter(|replica| replica.is_seen(now)).count();
             let needs = self.registry.needs();
             for replica in &mut self.replicas {
@@ -197,7 +192,7 @@ impl Hour {
             }
             now += STEP;
             self.look_round(now);
-            if self.run.state().checker.is_broken() || (now > FAULTS_END + MINUTE && now % (10 * SECOND) == 0 && self.all_is_well(now)) {
+            if self.run.state().checker.is_broken() || (now > FAULTS_END + MINUTE && now % LOOK == 0 && self.all_is_well(now)) {
                 break;
             }
         }
@@ -235,7 +230,8 @@ impl Hour {
             };
             run.state().tally.fire(fault);
         }
-        if now == FAULTS_END {
+        if now >= FAULTS_END && !self.over {
+            self.over = true;
             // Whoever keeps the machines sets their clocks right.
             self.replicas.iter().for_each(|replica| replica.set_clock(None));
             self.passed = domain::rehearsal::passed();
@@ -249,27 +245,6 @@ impl Hour {
         }
     }
 
-    /// Operators do what they are asked to, once the customer lets them.
-    fn operate(&mut self, now: Ms) {
-        let run = Arc::clone(&self.run);
-        for (number, tenant) in run.scenario.tenants.iter().enumerate() {
-            let refused = run.scenario.sign_in.iter().any(|(whom, during)| {
-                let lasts = matches!(during.what, SignInFault::Revoked | SignInFault::Interaction);
-                *whom == number && lasts && during.at(now).is_some()
-            });
-            let asked = self.registry.sign_in_needs_consent(tenant.id).is_some_and(|since| now >= since + OPERATOR);
-            if refused || !asked || run.store_fault(REPLICAS, now).is_some() {
-                continue;
-            }
-            let mut state = run.state();
-            let serial = state.identity.consent(tenant.id, tenant.rotation);
-            state.vault.import(tenant.id, serial);
-            state.tally.fire(Fault::Revoked);
-            state.trace.event(now, "import", &[serial.0], || format!("tenant {number}"));
-            self.registry.troubles.remove(&(tenant.id, ReportOrigin::SignIn));
-        }
-    }
-
     /// Reports, and what must be seen from outside.
     fn look_round(&mut self, now: Ms) {
         let memory = self.run.memory();
@@ -278,14 +253,14 @@ impl Hour {
                 self.registry.take(report, &memory, now);
             }
         }
-        if now % (10 * SECOND) != 0 {
+        if now % LOOK != 0 {
             return;
         }
         let mut state = self.run.state();
         let State { checker, tally, identity, .. } = &mut *state;
         let faulty = self.replicas.iter().any(|replica| replica.says_fault());
         let holders: Vec<u64> = self.replicas.iter().filter_map(|replica| replica.process(now)).collect();
-        checker.nobody_is_blind_in_silence(now, tally, |tenant| {
+        checker.nobody_is_blind_in_silence(self.run.scenario.interval, now, tally, |tenant| {
             let lease = memory.leases.get(&tenant);
             let held = lease.and_then(|lease| lease.holder).is_some_and(|holder| holders.contains(&holder));
             // Without somebody who lives and holds it, the lease itself and the absent replica are what is seen.
@@ -301,15 +276,20 @@ impl Hour {
                 checker.broken(Invariant::I30, now, format!("the token of {} is dead since {since} and nobody is told", tenant.id.0));
             }
         }
-        let store_is_away = self.run.scenario.store.iter().any(|(_, during)| during.at(now).is_some());
-        tally.checked(Invariant::I29, u64::from(store_is_away));
+        for (number, replica) in self.replicas.iter().enumerate() {
+            let since = self.run.scenario.no_store_since(number, now);
+            if let Some((process, since)) = replica.process(now).zip(since) {
+                checker.nothing_is_fetched_without_a_store(process, since, now, tally);
+            }
+        }
     }
 
     fn all_is_well(&self, now: Ms) -> bool {
         let memory = self.run.memory();
         let state = self.run.state();
         let behind = state.checker.not_caught_up_since(FAULTS_END, &state.world);
-        now > FAULTS_END && behind.is_none() && state.checker.still_missing(&memory, &state.world).is_none()
+        let missing = || state.checker.still_missing(&memory, &state.world);
+        now > FAULTS_END && behind.is_none() && missing().is_none() && state.checker.still_asked(&memory).is_none()
     }
 
     /// The end of the run.
@@ -324,6 +304,9 @@ impl Hour {
             checker.at_the_end(&memory, world, end, self.restarts, tally);
             if let Some(feed) = checker.not_caught_up_since(FAULTS_END, world) {
                 checker.broken(Invariant::I4, end, format!("{feed} has not caught up since the faults were over"));
+            }
+            if let Some(asked) = checker.still_asked(&memory) {
+                checker.broken(Invariant::I4, end, format!("asked for and never done: {asked}"));
             }
         }
         for (point, action, passing) in &self.run.scenario.points {

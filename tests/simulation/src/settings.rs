@@ -2,24 +2,27 @@
 
 use std::num::NonZeroU32;
 
-use alert_poller::{Ladder, Rung};
+use alert_poller::{Compare, Ladder, Rung};
 
 use crate::check::OVERLAP;
 use crate::identity::RATE;
 use crate::scenario::Scenario;
-use crate::time::{HOUR, MINUTE, SECOND, span};
+use crate::time::{HOUR, MINUTE, Ms, SECOND, span};
+
+/// Heartbeats and questions for requests: rare, since what idles is most of what an hour costs.
+const BEAT: Ms = 15 * SECOND;
 
 /// Small pages, so that borders and ties are met with few records; a short rung that finds what came late within the
 /// hour; a long one, which alone looks by creation in a quiet feed, within the time to converge; few places, so that neighbours can be in each other's way.
 pub(crate) fn poller(scenario: &Scenario) -> alert_poller::Config {
     alert_poller::Config {
-        interval: span(30 * SECOND),
+        interval: span(scenario.interval),
         overlap: span(OVERLAP),
         first_sync: span(scenario.first_sync),
         ladder: Ladder {
             short: Rung { reach: span(2 * HOUR), every: span(12 * MINUTE) },
             long: Rung { reach: span(3 * HOUR), every: span(18 * MINUTE) },
-            compare: None,
+            compare: scenario.compare.map(|compare| Compare { reach: span(compare.reach), at: span(compare.at) }),
         },
         page_size: scenario.page,
         // Pages a fiftieth of the usual size need more calls.
@@ -31,14 +34,15 @@ pub(crate) fn poller(scenario: &Scenario) -> alert_poller::Config {
         rereads_at_once: 2,
         answer_timeout: span(20 * SECOND),
         page_memory: 4 << 20,
-        beat: span(5 * SECOND),
+        beat: span(BEAT),
+        ask_every: span(BEAT),
         ..alert_poller::Config::default()
     }
 }
 
 /// Patience that fits an hour.
 pub(crate) fn sink() -> sink::Config {
-    sink::Config { statement_timeout: span(2 * SECOND), acquire_timeout: span(SECOND), beat: span(5 * SECOND), ..sink::Config::default() }
+    sink::Config { statement_timeout: span(2 * SECOND), acquire_timeout: span(SECOND), beat: span(BEAT), ..sink::Config::default() }
 }
 
 /// Slow probes that come round within the hour.
@@ -48,7 +52,7 @@ pub(crate) fn refresher() -> token_refresher::Config {
         slow_probe: span(2 * MINUTE),
         slow_probe_cap: span(4 * MINUTE),
         our_bug_wait: span(MINUTE),
-        beat: span(5 * SECOND),
+        beat: span(BEAT),
         ..token_refresher::Config::default()
     }
 }

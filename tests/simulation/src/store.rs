@@ -11,6 +11,7 @@ mod model_tests;
 mod rows;
 mod tables;
 mod tx;
+mod writes;
 
 pub(crate) use cursors::Reader;
 pub(crate) use memory::{Effects, Lease, Memory, MemoryStore, Obstacle, Statement, Surroundings};

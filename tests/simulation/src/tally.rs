@@ -72,6 +72,10 @@ named! {
         StepBack = "66 the clock steps 2 h back",
         Suspend = "67 the machine sleeps for 10 min",
         Skew = "the clocks differ by up to 10 min",
+        AskedBackfill = "an operator asks for a stretch to be read back",
+        AskedReconcile = "an operator asks for a comparison",
+        AskedReplay = "an operator asks for quarantine to be tried again",
+        ComparisonDue = "the nightly comparison is due",
         CutFromStore = "68 a replica is cut from the store only",
         CutFromCloud = "69 a replica is cut from Microsoft only",
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use domain::{CursorMove, FeedState, Gap, GapKind, Ticks};
 
 use super::Poll;
-use crate::call::LONGEST_BLOCK;
 use crate::deliver::{Tail, deliver};
 use crate::end::End;
 use crate::source::{AlertSource, Manner};
@@ -14,6 +13,10 @@ use crate::walk::{Rules, Walk};
 
 /// At first contact polling begins so far back rather than now, so that a clock which is wrong by hours blinds nobody.
 pub(crate) const FIRST_DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What another process was told to wait is respected for so long. It knew the time by another clock, and whoever is asked
+/// too early says so again.
+const LONGEST_MEMORY: Duration = Duration::from_secs(5 * 60);
 
 impl<S: AlertSource> Poll<S> {
     /// The walk that is to go on, or a new one from what is committed.
@@ -29,9 +32,8 @@ impl<S: AlertSource> Poll<S> {
         // set back later would bring an old one to life again.
         let throttled_until = self.feed.state.as_mut().and_then(|state| state.throttled_until.take());
         if let Some(until) = throttled_until.filter(|until| *until > now) {
-            return Err(End::NotBefore(until.since(now).min(LONGEST_BLOCK)));
+            return Err(End::NotBefore(until.since(now).min(LONGEST_MEMORY)));
         }
-        self.record_expired(&state, now).await?;
         let config = &shared.config;
         let rules = Rules { manner, page_size: config.page_size, overlap: config.overlap, first_sync: config.first_sync };
         let walk = Walk::new(&state, rules, now, &self.common.learnt());
@@ -71,19 +73,25 @@ impl<S: AlertSource> Poll<S> {
         Ok(live_from)
     }
 
-    /// Nobody has read for longer than the source keeps alerts: what lay in between is gone, and somebody has to know.
-    async fn record_expired(&mut self, state: &FeedState, now: Ticks) -> Result<(), End> {
+    /// The source answers, for the first time since it was last asked in vain. If nobody has read for longer than it keeps
+    /// alerts, what lay in between is gone, and somebody has to know.
+    pub(super) fn expired(&mut self, now: Ticks) -> Option<Gap> {
+        if std::mem::replace(&mut self.feed.answers, true) {
+            return None;
+        }
         let keeps = self.caller.shared.config.source_keeps;
         let gone_before = now.minus(keeps);
         // A quiet feed has an old watermark, and has been read all the same.
-        let Some(from) = state.watermark.max(state.caught_up).filter(|read| *read < gone_before) else { return Ok(()) };
-        const DAY: u64 = 24 * 3600;
-        let reason = format!(
-            "nobody could read this feed for {} days, and Microsoft keeps alerts for about {}",
-            now.since(from).as_secs() / DAY,
-            keeps.as_secs() / DAY
-        );
-        let gap = Gap { from, to: Ticks(gone_before.0.saturating_sub(1)), kind: GapKind::Expired, reason };
-        self.deliver(Vec::new(), None, vec![gap]).await
+        let from = self.feed.state.as_ref().and_then(|state| state.watermark.max(state.caught_up)).filter(|read| *read < gone_before)?;
+        let reason =
+            format!("nobody could read this feed for {}, and Microsoft keeps alerts for about {}", words(now.since(from)), words(keeps));
+        Some(Gap { from, to: Ticks(gone_before.0.saturating_sub(1)), kind: GapKind::Expired, reason })
+    }
+}
+
+fn words(span: Duration) -> String {
+    match span.as_secs() / 3600 {
+        hours @ ..48 => format!("{hours} hours"),
+        hours => format!("{} days", hours / 24),
     }
 }

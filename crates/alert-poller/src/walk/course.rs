@@ -1,7 +1,7 @@
 //! What an answer means: where the walk goes on, how far the cursor moves, and when all is done.
 
 use domain::rehearsal::bug;
-use domain::{Axis, Gap, GapKind, Order, Ticks, cursor};
+use domain::{Gap, GapKind, Order, Ticks, cursor};
 
 use super::exhaust::{Bounds, Exhaust, Outcome};
 use super::judge::{Judgement, Row, hull, is_ascending, judge, seen, stamps};
@@ -155,14 +155,17 @@ impl<L: Clone> Walk<L> {
         let span = self.span();
         match &mut self.method {
             Method::Ascending { from, .. } => match hull(rows) {
-                Some((_, last)) if last > *from && span.holds(last) => {
-                    *from = if bug("gt-instead-of-ge") { last.next() } else { last };
-                    if learnt.order_is_believed() {
-                        self.move_cursor(newest(rows, span, ceiling), step);
-                    }
-                }
                 // The boundary cannot move: a run of ties fills the answer.
                 Some((_, last)) if last == *from => self.aside = self.exhaust(Exhaust::afresh(Span::tick(last))),
+                Some((_, last)) if last > *from && span.holds(last) => match learnt.border(rows).filter(|border| *border > *from) {
+                    Some(border) => {
+                        *from = if bug("gt-instead-of-ge") { border.next() } else { border };
+                        if learnt.order_is_believed() {
+                            self.move_cursor(newest(rows, span, ceiling.min(border)), step);
+                        }
+                    }
+                    None => self.fall_back(learnt),
+                },
                 // Nothing readable to move by, but the source's own filter knows the stamps.
                 _ => self.fall_back(learnt),
             },
@@ -199,9 +202,7 @@ impl<L: Clone> Walk<L> {
                     self.move_cursor(newest, step);
                 } else {
                     step.left = Some(span.from);
-                    // A window of creation time says nothing about a gap in update time.
-                    let whole = span.before.filter(|_| !has_hole && self.axis == Axis::Update);
-                    step.whole = whole.map(|before| (span.from, before));
+                    step.whole = span.before.filter(|_| !has_hole).map(|before| (span.from, before));
                 }
                 if finished {
                     self.finish(learnt);

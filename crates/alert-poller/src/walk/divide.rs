@@ -240,7 +240,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { top: 2, longest: 9, max_skip: 2, ceiling: AT };
 
     fn page(ids: &[u8]) -> Vec<Row> {
-        ids.iter().map(|id| Row { key: ContentHash([*id; 32]), stamp: Some(AT) }).collect()
+        ids.iter().map(|id| Row { key: ContentHash([*id; 32]), stamp: Some(AT), created: Some(AT) }).collect()
     }
 
     /// One whose whole is out of reach: it asks for its first part.

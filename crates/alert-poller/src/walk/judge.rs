@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) key: ContentHash,
     /// Its stamp on the axis of the walk, if readable.
     pub(crate) stamp: Option<Ticks>,
+    /// When it was created, if readable.
+    pub(crate) created: Option<Ticks>,
 }
 
 /// A set of records as they stood: a record that was updated meanwhile is another member.
@@ -47,7 +49,10 @@ pub(crate) fn rows(records: &[Record], axis: Axis) -> Vec<Row> {
         Record::Incident(incident) => ContentHash::of(incident.id.as_str().as_bytes()),
         Record::Poison(poison) => poison.hash,
     };
-    records.iter().map(|record| Row { key: key(record), stamp: stamp_on(record, axis) }).collect()
+    records
+        .iter()
+        .map(|record| Row { key: key(record), stamp: stamp_on(record, axis), created: stamp_on(record, Axis::Creation) })
+        .collect()
 }
 
 /// The rows as a set.

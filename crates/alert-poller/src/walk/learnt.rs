@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{Axis, Ticks};
+use domain::{Axis, Ticks, cursor};
 
 use super::judge::{Row, stamps};
 
@@ -23,6 +23,8 @@ pub(crate) struct Learnt {
     /// How often, within a page, a stamp was greater than the one before it; pages that fall do not
     /// get this far.
     rises: usize,
+    /// Answers have risen by last update where they fell by creation: they are not in order of creation.
+    by_update: bool,
     /// The length at which an answer was cut in silence: the next of that length needs no second look.
     cut_at: Option<usize>,
     /// Links lead in circles: they are no longer believed to mean that there is more.
@@ -81,6 +83,15 @@ impl Learnt {
     pub(crate) fn note_rises(&mut self, rows: &[Row]) {
         let stamps: Vec<_> = stamps(rows).collect();
         self.rises = self.rises.saturating_add(stamps.windows(2).filter(|pair| pair[0] < pair[1]).count());
+        self.by_update |= !cursor::is_ascending(rows.iter().map(|row| row.created));
+    }
+
+    /// Where an ascending answer that was cut can be gone on from. Rows that nobody has changed rise by creation as they
+    /// do by last update; as long as the order may be that of creation, what follows may be stamped before the last row,
+    /// but not before its creation.
+    pub(crate) fn border(&self, rows: &[Row]) -> Option<Ticks> {
+        let last = rows.iter().rfind(|row| row.stamp.is_some())?;
+        if self.by_update { last.stamp } else { last.stamp.min(last.created) }
     }
 
     /// Whether enough has been seen to move a cursor on the strength of the order alone.
@@ -165,7 +176,7 @@ mod tests {
     #[test]
     fn order_is_believed_after_many_rises_and_never_for_equal_stamps() {
         let page = |stamps: &[i64]| -> Vec<Row> {
-            stamps.iter().map(|stamp| Row { key: ContentHash([0; 32]), stamp: Some(Ticks(*stamp)) }).collect()
+            stamps.iter().map(|stamp| Row { key: ContentHash([0; 32]), stamp: Some(Ticks(*stamp)), created: Some(Ticks(*stamp)) }).collect()
         };
         let mut learnt = Learnt::default();
         for _ in 0..100 {

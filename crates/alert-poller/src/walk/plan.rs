@@ -95,7 +95,9 @@ impl Plan {
     pub(crate) fn cut(&mut self, hull: Option<(Ticks, Ticks)>) {
         self.was_full = true;
         self.suspect = None;
-        self.cut_with(|span| span.cut(hull));
+        let horizon = self.limit;
+        let reaches_beyond = hull.is_some_and(|(_, last)| last > horizon);
+        self.cut_with(|span| if reaches_beyond { at_horizon(span, horizon).unwrap_or_else(|| span.cut(hull)) } else { span.cut(hull) });
     }
 
     /// The current window does not come back at all: what lies in one half may be at fault. That says nothing
@@ -108,14 +110,7 @@ impl Plan {
 
     fn halve_unasked(&mut self, unasked: u32) {
         let horizon = self.limit;
-        self.cut_with(|span| {
-            // Nobody looks for it among the next eight thousand years.
-            let open_end = Span { from: horizon, before: None };
-            match span.before {
-                None if span.from < horizon => vec![Span { before: Some(horizon), ..span }, open_end],
-                _ => span.cut(None),
-            }
-        });
+        self.cut_with(|span| at_horizon(span, horizon).unwrap_or_else(|| span.cut(None)));
         let other = self.pending.len().checked_sub(2).and_then(|index| self.pending.get(index));
         self.suspect = other.map(|other| (*other, unasked));
     }
@@ -197,6 +192,12 @@ impl Plan {
         pieces.retain(|piece| !piece.is_empty());
         pieces
     }
+}
+
+/// A window without an end is cut at the horizon first: nobody searches the next eight thousand years by halves.
+fn at_horizon(span: Span, horizon: Ticks) -> Option<Vec<Span>> {
+    let has_both = span.before.is_none() && span.from < horizon;
+    has_both.then(|| vec![Span { before: Some(horizon), ..span }, Span { from: horizon, before: None }])
 }
 
 #[cfg(test)]

@@ -28,13 +28,19 @@ impl<L: Clone> Walk<L> {
             ApiErrorKind::Unavailable | ApiErrorKind::BadAnswer => self.in_trouble(learnt, &mut step),
             // The account, not the question: the same again when that is settled.
             ApiErrorKind::Unauthorized | ApiErrorKind::Forbidden | ApiErrorKind::Throttled(_) | ApiErrorKind::Unsupported => false,
+            ApiErrorKind::TooLarge if self.trouble.control().is_some() => self.in_trouble(learnt, &mut step),
             _ if self.trouble.control().is_some() => {
                 self.trouble.control_refused();
                 false
             }
             ApiErrorKind::OrderRefused => self.distrust_order(),
             ApiErrorKind::TooLarge => {
-                self.smaller(GapKind::TooLarge, learnt, &mut step);
+                // A source whose every answer is too large is no source, and no record is to blame.
+                if self.is_smallest() {
+                    self.trouble.too_large();
+                } else {
+                    self.smaller(GapKind::TooLarge, learnt, &mut step);
+                }
                 true
             }
             ApiErrorKind::ForeignNextLink | ApiErrorKind::SkipExpired | ApiErrorKind::Refused => self.refused(kind, learnt, &mut step),
@@ -85,9 +91,10 @@ impl<L: Clone> Walk<L> {
     /// The control question was answered.
     pub(super) fn control_answered(&mut self, learnt: &mut Learnt, step: &mut Step) {
         let before = matches!(&self.aside, Aside::Exhaust(divided) if divided.has_left_out());
+        let kind = self.trouble.kind();
         match self.trouble.control_answered(self.is_smallest(), before) {
             Controlled::Again => {}
-            Controlled::Smaller | Controlled::GiveUp => self.smaller(GapKind::Failing, learnt, step),
+            Controlled::Smaller | Controlled::GiveUp => self.smaller(kind, learnt, step),
             Controlled::Limit(top) => self.size.limit(top),
         }
     }

@@ -15,6 +15,8 @@
 //! record is given up, though, failures and control questions have to alternate several times: an outage that begins or ends between the
 //! two looks like a bad record once, but not again and again.
 
+use domain::GapKind;
+
 /// Failures in a row after which waiting is not enough. Between them lies a poll interval each.
 const PATIENCE: u32 = 3;
 /// Failures for which one answer shows that somebody is there.
@@ -46,6 +48,8 @@ pub(crate) struct Trouble {
     /// Failures of the smallest question there is, each with a good control question after it.
     strikes: u32,
     control: Option<Control>,
+    /// What has failed is too large. That is no matter of chance: one good control question is enough.
+    too_large: bool,
     /// The page size has been cut until control questions were answered.
     was_limited: bool,
 }
@@ -115,6 +119,17 @@ impl Trouble {
         Failure::Control
     }
 
+    /// The smallest question there is has an answer that is too large.
+    pub(crate) fn too_large(&mut self) {
+        self.too_large = true;
+        self.control = Some(Control::Tiny { failed: None });
+    }
+
+    /// What kind of gap it is if what failed is given up.
+    pub(crate) fn kind(&self) -> GapKind {
+        if self.too_large { GapKind::TooLarge } else { GapKind::Failing }
+    }
+
     /// The control question was refused, which says nothing. What it was about is asked again, as if for the first time.
     pub(crate) fn control_refused(&mut self) {
         *self = Self::default();
@@ -137,6 +152,10 @@ impl Trouble {
     /// The control question was answered. `smallest`: what had failed cannot be asked for less. `before`: the
     /// record at this very place has been given up before.
     pub(crate) fn control_answered(&mut self, smallest: bool, before: bool) -> Controlled {
+        if std::mem::take(&mut self.too_large) {
+            self.control = None;
+            return Controlled::GiveUp;
+        }
         match self.control.take() {
             Some(Control::Tiny { failed: Some(top) }) => {
                 let half = (top / 2).max(1);
@@ -229,6 +248,19 @@ mod tests {
             trouble.failed(1, true);
         }
         assert_eq!(trouble.control_answered(true, true), Controlled::GiveUp, "once more, without so much ado");
+    }
+
+    #[test]
+    fn what_is_too_large_is_given_up_at_once_unless_everything_is() {
+        let mut trouble = Trouble::default();
+        trouble.too_large();
+        assert_eq!((trouble.control(), trouble.kind()), (Some(1), GapKind::TooLarge));
+        assert_eq!(
+            (trouble.control_answered(true, false), trouble.control(), trouble.kind()),
+            (Controlled::GiveUp, None, GapKind::Failing)
+        );
+        trouble.too_large();
+        assert_eq!((trouble.control_failed(), trouble.control(), trouble.kind()), (Failure::Outage, None, GapKind::Failing));
     }
 
     #[test]

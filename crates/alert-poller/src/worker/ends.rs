@@ -37,11 +37,14 @@ impl<S: AlertSource> Poller<S> {
 
     fn take_poll(&mut self, key: FeedKey, mut feed: Feed<S::Link>, was_slow: bool, end: End, started: Instant) -> Result<(), &'static str> {
         let Some(entry) = self.entries.get_mut(&key) else { return Ok(()) };
-        let polling = &mut entry.polling;
-        if std::mem::take(&mut polling.doubted) {
+        let doubted = std::mem::take(&mut entry.polling.doubted);
+        if doubted {
             feed.doubt();
-            entry.common.forget_marks();
         }
+        if doubted || end == End::Void {
+            entry.forget_marks();
+        }
+        let polling = &mut entry.polling;
         polling.feed = Some(feed);
         let config = &self.shared.config;
         let regular = started + self.chance.around(config.interval, 0.1);

@@ -60,7 +60,7 @@ async fn new_and_late_alerts_are_found_by_the_next_poll() {
 #[tokio::test(start_paused = true)]
 async fn hanging_neighbours_hold_up_nobody() {
     // I10: 60 feeds, a tenth of which never answer, over few places.
-    let config = Config { polls_at_once: 8, slow_polls_at_once: 2, ..config() };
+    let config = Config { polls_at_once: 8, slow_polls_at_once: 2, answer_timeout: SECOND * 30, ..config() };
     let mut world = World::start(config);
     for number in 0..60 {
         world.cloud.history(number, 5, SECOND * 60);
@@ -69,7 +69,12 @@ async fn hanging_neighbours_hold_up_nobody() {
         }
     }
     world.hold(0..60);
-    pass(SECOND * 300).await;
+    pass(SECOND * 60).await;
+    for number in (0..60).step_by(10) {
+        let said = world.store.progress_of(number);
+        assert!(said.iter().any(|(_, progress)| matches!(progress.outcome, FeedOutcome::Failed { .. })), "tenant {number} is blind unsaid");
+    }
+    pass(SECOND * 240).await;
     for number in (0..60).filter(|number| number % 10 != 0) {
         assert!(world.store.missing(number).is_empty());
         let calls = world.cloud.calls_of(number);

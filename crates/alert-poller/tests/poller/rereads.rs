@@ -270,6 +270,38 @@ async fn after_a_failover_that_lost_commits_what_came_since_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failover_that_nobody_saw_is_noticed_with_the_next_alert() {
+    let mut world = World::start(config());
+    world.cloud.history(1, 40, HOUR / 2);
+    world.hold([1]);
+    until("all is stored", SECOND * 10, || world.store.missing(1).is_empty()).await;
+    pass(SECOND * 30).await;
+    for index in 20..40 {
+        world.store.lose(1, &format!("1-{index}"));
+    }
+    lock(&world.store.feeds).get_mut(&(tenant(1), Source::GraphAlerts)).expect("it is known").watermark = Some(EPOCH.minus(HOUR * 10));
+    world.cloud.publish(1, "news", world.clock.truth());
+    until("all is stored once more", SECOND * 30, || world.store.missing(1).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backfill_whose_last_steps_were_lost_goes_back_to_where_it_stands() {
+    let mut world = World::start(Config { page_size: 20, first_sync: DAY * 30, ..config() });
+    world.cloud.history(1, 600, HOUR);
+    world.hold([1]);
+    let left = || world.store.row(1, Errand::Backfill).map(|row| row.reread.left);
+    until("it is under way", SECOND * 300, || left().is_some_and(|left| left < EPOCH.minus(HOUR * 100))).await;
+    // The standby had heard of nothing beyond the first fifty hours.
+    for hours in 51..=100 {
+        world.store.lose(1, &format!("1-{}", 600 - hours));
+    }
+    let key = (tenant(1), Source::GraphAlerts, Errand::Backfill);
+    lock(&world.store.rereads).get_mut(&key).expect("it is on record").reread.left = EPOCH.minus(HOUR * 50);
+    until("it is read to its end", SECOND * 300, || world.store.is_finished(1, Errand::Backfill)).await;
+    assert_eq!(world.store.missing(1), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn questions_that_are_not_answered_are_asked_again_later() {
     let mut world = World::start(Config { ladder: only_short(DAY, HOUR), ..config() });
     world.cloud.history(1, 10, HOUR);

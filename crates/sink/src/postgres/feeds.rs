@@ -32,29 +32,44 @@ pub(crate) async fn state(pool: &PgPool, tenant: TenantId, source: Source) -> Re
     }))
 }
 
-/// Moves the watermark forward, never back, and changes the count of what is in quarantine. Writes nothing when
-/// neither changes, which is what most re-reads come to.
-pub(crate) async fn advance(conn: &mut PgConnection, feed: Feed, watermark: Option<Ticks>, quarantined: i64) -> Result<(), sqlx::Error> {
-    sqlx::query(
+/// Moves the watermark forward, never back, and writes nothing when it stays. `false`, and nothing is written, when it
+/// stands before `from` or nowhere.
+pub(crate) async fn advance(conn: &mut PgConnection, feed: Feed, from: Ticks, to: Ticks) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
         "-- feeds::advance
-         insert into tocsin.feed as f (tenant, source, watermark_ticks, quarantined)
-         values ($1, $2, $3, greatest(0, $4))
-         on conflict (tenant, source) do update set
-             watermark_ticks = greatest(f.watermark_ticks, excluded.watermark_ticks),
-             quarantined = greatest(0, f.quarantined + $4)
-         where $4 <> 0 or (excluded.watermark_ticks is not null and f.watermark_ticks is null) or f.watermark_ticks < excluded.watermark_ticks",
+         with stands as (
+             select watermark_ticks from tocsin.feed where tenant = $1 and source = $2 and watermark_ticks >= $3
+         ), moved as (
+             update tocsin.feed set watermark_ticks = $4
+             where tenant = $1 and source = $2 and watermark_ticks >= $3 and watermark_ticks < $4
+         )
+         select exists (select from stands)",
     )
     .bind(feed.tenant.0)
     .bind(feed.source.as_str())
-    .bind(watermark.map(|watermark| watermark.0))
-    .bind(quarantined)
+    .bind(from.0)
+    .bind(to.0)
+    .fetch_one(conn)
+    .await
+}
+
+/// Changes the count of what is in quarantine, which never falls below zero. Makes the feed's row if need be.
+pub(crate) async fn count_quarantined(conn: &mut PgConnection, feed: Feed, change: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- feeds::count_quarantined
+         insert into tocsin.feed as f (tenant, source, quarantined) values ($1, $2, greatest(0, $3))
+         on conflict (tenant, source) do update set quarantined = greatest(0, f.quarantined + $3)",
+    )
+    .bind(feed.tenant.0)
+    .bind(feed.source.as_str())
+    .bind(change)
     .execute(conn)
     .await
     .map(drop)
 }
 
 /// Sets the first watermark, and with it the backfill of what lies before: both or, when there is a watermark
-/// already, neither.
+/// already, neither. A backfill that was asked for before is widened.
 pub(crate) async fn begin(conn: &mut PgConnection, feed: Feed, live_from: Ticks, history_from: Ticks) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- feeds::begin
@@ -64,9 +79,17 @@ pub(crate) async fn begin(conn: &mut PgConnection, feed: Feed, live_from: Ticks,
              on conflict (tenant, source) do update set watermark_ticks = excluded.watermark_ticks where f.watermark_ticks is null
              returning 1
          )
-         insert into tocsin.reread (tenant, source, errand, from_ticks, to_ticks, left_ticks, polled_before_ticks)
+         insert into tocsin.reread as r (tenant, source, errand, from_ticks, to_ticks, left_ticks, polled_before_ticks)
          select $1, $2, 'backfill', $4, $3, $3, $3 from begun where $4 < $3
-         on conflict do nothing",
+         on conflict (tenant, source, errand) do update set
+             run = r.run + 1,
+             axis = 'update',
+             from_ticks = least(r.from_ticks, excluded.from_ticks),
+             to_ticks = greatest(r.to_ticks, excluded.to_ticks),
+             left_ticks = greatest(r.to_ticks, excluded.to_ticks),
+             polled_before_ticks = excluded.polled_before_ticks,
+             finished_at = null,
+             cancelled_at = null",
     )
     .bind(feed.tenant.0)
     .bind(feed.source.as_str())

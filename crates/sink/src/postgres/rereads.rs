@@ -1,5 +1,6 @@
 //! `tocsin.reread` and `tocsin.reconciliation`: what is read again, how far it has come, and what it found.
 
+use domain::ports::StoredId;
 use domain::{AlertId, Axis, Comparison, Errand, Reread, Source, TenantId, Ticks};
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{FromRow, PgConnection, PgPool};
@@ -9,13 +10,14 @@ use super::stamp::PgStamp;
 use crate::store::{Feed, MOST_IDS, StoreError, Tally};
 use crate::text::storable;
 
-/// Moves a re-read, and says whether it stands.
-pub(crate) async fn step(conn: &mut PgConnection, feed: Feed, to: &Reread) -> Result<bool, sqlx::Error> {
+/// Moves a re-read, and says whether it stands. `before` is how far it has to have come for that.
+pub(crate) async fn step(conn: &mut PgConnection, feed: Feed, before: Option<(Axis, Ticks)>, to: &Reread) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "-- rereads::step
          insert into tocsin.reread as r
              (tenant, source, errand, run, axis, from_ticks, to_ticks, left_ticks, polled_before_ticks, started_at, moved_at, finished_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), now(), case when $10 then now() end)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, now(), now(), case when $10 then now() end
+         where $11::text is null or exists (select from tocsin.reread where tenant = $1 and source = $2 and errand = $3)
          on conflict (tenant, source, errand) do update set
              run = excluded.run,
              axis = excluded.axis,
@@ -28,13 +30,17 @@ pub(crate) async fn step(conn: &mut PgConnection, feed: Feed, to: &Reread) -> Re
              finished_at = excluded.finished_at,
              cancelled_at = case when excluded.run = r.run then r.cancelled_at end,
              asked_at = case when excluded.run = r.run then r.asked_at end,
-             records = case when excluded.run > r.run then 0 else r.records end,
-             new_alerts = case when excluded.run > r.run then 0 else r.new_alerts end,
-             updated_alerts = case when excluded.run > r.run then 0 else r.updated_alerts end,
-             late = case when excluded.run > r.run then 0 else r.late end,
-             missing_ids = case when excluded.run > r.run then '{}' else r.missing_ids end,
-             changed_ids = case when excluded.run > r.run then '{}' else r.changed_ids end
-         where excluded.run > r.run or (excluded.run = r.run and r.finished_at is null)",
+             records = case when r.finished_at is null then r.records else 0 end,
+             new_alerts = case when r.finished_at is null then r.new_alerts else 0 end,
+             updated_alerts = case when r.finished_at is null then r.updated_alerts else 0 end,
+             late = case when r.finished_at is null then r.late else 0 end,
+             missing_ids = case when r.finished_at is null then r.missing_ids else '{}' end,
+             changed_ids = case when r.finished_at is null then r.changed_ids else '{}' end
+         where case
+             when $11::text is null then excluded.run > r.run or (excluded.run = r.run and r.finished_at is null)
+             else excluded.run = r.run and r.finished_at is null
+                 and ((r.axis = $11 and r.left_ticks <= $12) or (r.axis = 'creation' and $11 = 'update'))
+         end",
     )
     .bind(feed.tenant.0)
     .bind(feed.source.as_str())
@@ -46,6 +52,8 @@ pub(crate) async fn step(conn: &mut PgConnection, feed: Feed, to: &Reread) -> Re
     .bind(to.left.0)
     .bind(to.polled_before.0)
     .bind(to.finished_at.is_some())
+    .bind(before.map(|(axis, _)| axis.as_str()))
+    .bind(before.map(|(_, left)| left.0))
     .execute(conn)
     .await?;
     Ok(done.rows_affected() > 0)
@@ -186,25 +194,28 @@ pub(crate) async fn asked_for(pool: &PgPool, tenants: &[TenantId]) -> Result<Vec
         .collect())
 }
 
-/// What is stored of a source with a last-update stamp in `[from, to)`: alerts whose latest state it delivered, or
-/// incidents. Goes by the index on the stamp as a timestamp, and then by the exact stamp.
+/// What is stored of a source with a last-update stamp of `from` or later, and whether it lies before `to` and is what this
+/// source said. Goes by the index on the stamp as a timestamp, and then by the exact stamp.
 pub(crate) async fn stored_between(
     pool: &PgPool,
     tenant: TenantId,
     source: Source,
     from: Ticks,
     to: Ticks,
-) -> Result<Vec<AlertId>, sqlx::Error> {
-    let ids: Vec<String> = sqlx::query_scalar(match source {
+) -> Result<Vec<StoredId>, sqlx::Error> {
+    let rows: Vec<(String, bool)> = sqlx::query_as(match source {
         Source::GraphIncidents => {
             "-- rereads::incidents_between
-             select incident_id from tocsin.incident
-             where tenant = $1 and $2 <> '' and last_updated_at between $5 and $6 and last_update_ticks >= $3 and last_update_ticks < $4"
+             select incident_id, last_update_ticks < $4 from tocsin.incident
+             where tenant = $1 and $2 <> '' and last_updated_at >= $5 and last_update_ticks >= $3"
         }
         Source::GraphAlerts | Source::MdeAlerts => {
             "-- rereads::alerts_between
-             select alert_id from tocsin.alert
-             where tenant = $1 and source = $2 and last_updated_at between $5 and $6 and last_update_ticks >= $3 and last_update_ticks < $4"
+             select a.alert_id, a.source = $2 and a.last_update_ticks < $4 from tocsin.alert a
+             where a.tenant = $1 and a.last_updated_at >= $5 and a.last_update_ticks >= $3
+               and (a.source = $2 or exists (
+                   select from tocsin.alert_version v where v.tenant = a.tenant and v.source = $2 and v.alert_id = a.alert_id
+               ))"
         }
     })
     .bind(tenant.0)
@@ -212,8 +223,7 @@ pub(crate) async fn stored_between(
     .bind(from.0)
     .bind(to.0)
     .bind(PgStamp::of(from).unwrap_or(PgStamp::BEGINNING))
-    .bind(PgStamp::of(to).unwrap_or(PgStamp::END))
     .fetch_all(pool)
     .await?;
-    Ok(ids.into_iter().map(AlertId::new).collect())
+    Ok(rows.into_iter().map(|(id, due)| StoredId { id: AlertId::new(id), due }).collect())
 }

@@ -25,9 +25,6 @@ impl PgStamp {
     /// `-infinity`: where alerts without a usable creation time are filed.
     pub(crate) const BEGINNING: Self = Self(i64::MIN);
 
-    /// `infinity`.
-    pub(crate) const END: Self = Self(i64::MAX);
-
     /// The instant cut to the microsecond, or `None` outside the years 1 to 9999.
     pub(crate) fn of(ticks: Ticks) -> Option<Self> {
         NAMEABLE.contains(&ticks.0).then(|| Self((ticks.0 - ZERO).div_euclid(10)))

@@ -1,6 +1,7 @@
 //! What crosses the seam about alerts.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use domain::rehearsal::bug;
 use domain::{AlertRecord, ContentHash, Ticks};
@@ -21,17 +22,17 @@ pub struct Alert<'a> {
 }
 
 impl<'a> Alert<'a> {
-    /// Checks what storing it relies on.
+    /// Checks what storing it relies on. `now` is our clock.
     ///
     /// # Errors
     /// The reason, in words, why it cannot be stored as an alert.
-    pub fn new(record: &'a AlertRecord) -> Result<Self, &'static str> {
+    pub fn new(record: &'a AlertRecord, now: Ticks) -> Result<Self, &'static str> {
         let raw = std::str::from_utf8(&record.raw).map_err(|_| "the body is not UTF-8")?;
         if record.id.as_str().contains('\0') {
             return Err("the alert id holds a NUL character, which Postgres cannot keep");
         }
         let place = record.created.and_then(PgStamp::of).unwrap_or(PgStamp::BEGINNING);
-        Ok(Self { record, raw, place, ticks: deciding(record.last_update) })
+        Ok(Self { record, raw, place, ticks: deciding(record.last_update, now) })
     }
 
     /// As the API gave it.
@@ -44,7 +45,8 @@ impl<'a> Alert<'a> {
         self.place.to_ticks()
     }
 
-    /// The stamp that decides which version is the latest: the smallest number when there is none.
+    /// The stamp that decides which version is the latest: the smallest number when there is none, or one that is more
+    /// than 30 days ahead of our clock. Such a one would keep every later version from being the latest.
     pub fn ticks(&self) -> i64 {
         self.ticks
     }
@@ -66,11 +68,12 @@ impl<'a> Alert<'a> {
 }
 
 /// The number by which two states are compared.
-pub(super) fn deciding(last_update: Option<Ticks>) -> i64 {
+pub(super) fn deciding(last_update: Option<Ticks>, now: Ticks) -> i64 {
+    const AHEAD: Duration = Duration::from_secs(30 * 24 * 3600);
     if bug("older-overwrites-newer") {
         return i64::MAX;
     }
-    last_update.map_or(i64::MIN, |ticks| ticks.0)
+    last_update.filter(|ticks| *ticks <= now.plus(AHEAD)).map_or(i64::MIN, |ticks| ticks.0)
 }
 
 /// A record on its way to quarantine.

@@ -1,7 +1,8 @@
 //! What crosses the seam about incidents.
 
-use domain::{ContentHash, IncidentRecord};
+use domain::{ContentHash, IncidentRecord, Ticks};
 
+use super::alerts::deciding;
 use crate::postgres::stamp::PgStamp;
 
 /// An incident as it will be stored.
@@ -11,20 +12,21 @@ pub struct Incident<'a> {
     pub record: &'a IncidentRecord,
     /// The body, seen to be UTF-8; not a copy.
     pub raw: &'a str,
+    ticks: i64,
 }
 
 impl<'a> Incident<'a> {
-    /// Checks what storing it relies on.
+    /// Checks what storing it relies on. `now` is our clock.
     ///
     /// # Errors
     /// The reason, in words, why it cannot be stored.
-    pub fn new(record: &'a IncidentRecord) -> Result<Self, &'static str> {
+    pub fn new(record: &'a IncidentRecord, now: Ticks) -> Result<Self, &'static str> {
         let raw = std::str::from_utf8(&record.raw).map_err(|_| "the body is not UTF-8")?;
         let redirect = record.redirect.as_ref().map_or("", |id| id.as_str());
         if record.id.as_str().contains('\0') || redirect.contains('\0') {
             return Err("the id of an incident holds a NUL character, which Postgres cannot keep");
         }
-        Ok(Self { record, raw })
+        Ok(Self { record, raw, ticks: deciding(record.last_update, now) })
     }
 
     /// As the API gave it.
@@ -37,9 +39,9 @@ impl<'a> Incident<'a> {
         self.record.redirect.as_ref().map(|id| id.as_str())
     }
 
-    /// The stamp that decides which state is the latest: the smallest number when there is none.
+    /// The stamp that decides which state is the latest, as [`super::Alert::ticks`].
     pub fn ticks(&self) -> i64 {
-        super::alerts::deciding(self.record.last_update)
+        self.ticks
     }
 
     pub(crate) fn created(&self) -> Option<PgStamp> {

@@ -27,7 +27,7 @@ const WORDS: [Option<&str>; 3] = [None, Some("new"), Some("resolved")];
 /// One step of a history.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Batch { deal: Deal, fault: Option<Fault> },
+    Batch { deal: Box<Deal>, fault: Option<Fault> },
     News(News),
     Claim,
     Ask { source: Source, errand: Errand, stretch: (Ticks, Ticks), replace: bool },
@@ -63,9 +63,22 @@ struct Rec {
 #[derive(Clone, Debug)]
 enum Turn {
     None,
-    Begin { live_from: Ticks, history_from: Ticks },
-    Live { watermark: Ticks },
-    Reread { errand: Errand, later: i64, to: Reread, whole: Option<(Ticks, Ticks)>, comparison: Option<Comparison> },
+    Begin {
+        live_from: Ticks,
+        history_from: Ticks,
+    },
+    Live {
+        from: Ticks,
+        watermark: Ticks,
+    },
+    Reread {
+        errand: Errand,
+        later: i64,
+        before: Option<(Axis, Ticks)>,
+        to: Reread,
+        whole: Option<(Ticks, Ticks)>,
+        comparison: Option<Comparison>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -150,11 +163,11 @@ impl Deal {
         let cursor = match &self.cursor {
             Turn::None => None,
             Turn::Begin { live_from, history_from } => Some(CursorMove::Begin { live_from: *live_from, history_from: *history_from }),
-            Turn::Live { watermark } => Some(CursorMove::Live { watermark: *watermark }),
-            Turn::Reread { errand, later, to, whole, comparison } => {
+            Turn::Live { from, watermark } => Some(CursorMove::Live { from: *from, watermark: *watermark }),
+            Turn::Reread { errand, later, before, to, whole, comparison } => {
                 let run = now.stored.rereads.get(&(self.source, *errand)).map_or(1, |row| row.run + later);
                 let now = Reread { run, errand: *errand, ..to.clone() };
-                Some(CursorMove::Reread(RereadMove { now, whole: *whole, comparison: comparison.clone() }))
+                Some(CursorMove::Reread(RereadMove { now, before: *before, whole: *whole, comparison: comparison.clone() }))
             }
         };
         let replay = matches!(self.purpose, Purpose::Reread { errand: Errand::Replay, .. });
@@ -242,11 +255,13 @@ fn reread(errand: Errand) -> impl Strategy<Value = Turn> {
         instant(),
         instant(),
         prop::option::of(stretch()),
+        prop::option::of((any_of(Axis::ALL), instant())),
         ends,
     )
-        .prop_map(move |(later, axis, (from, to), left, polled_before, whole, (ends, comparison))| Turn::Reread {
+        .prop_map(move |(later, axis, (from, to), left, polled_before, whole, before, (ends, comparison))| Turn::Reread {
             errand,
             later,
+            before,
             to: Reread { errand, run: 0, axis, from, to, left, polled_before, finished_at: ends.then_some(Ticks(0)) },
             whole,
             comparison: comparison.filter(|_| ends && errand.is_comparison()),
@@ -258,7 +273,7 @@ fn purpose() -> impl Strategy<Value = (Purpose, Turn)> {
     let live = prop_oneof![
         Just(Turn::None),
         (instant(), instant()).prop_map(|(live_from, history_from)| Turn::Begin { live_from, history_from }),
-        instant().prop_map(|watermark| Turn::Live { watermark }),
+        (instant(), instant()).prop_map(|(from, watermark)| Turn::Live { from, watermark }),
     ];
     let live = (any::<bool>(), live).prop_map(|(fresh, turn)| (Purpose::Live { fresh }, turn));
     // Stamps of records are compared with this: among them, and before and after all of them.
@@ -285,7 +300,7 @@ pub(super) fn history(steps: usize) -> impl Strategy<Value = Vec<Step>> {
             (stretch.0 < stretch.1).then_some(Step::Ask { source, errand, stretch, replace })
         });
     let step = prop_oneof![
-        12 => (deal(), fault).prop_map(|(deal, fault)| Step::Batch { deal, fault }),
+        12 => (deal(), fault).prop_map(|(deal, fault)| Step::Batch { deal: Box::new(deal), fault }),
         1 => news.prop_map(Step::News),
         1 => Just(Step::Claim),
         1 => ask,

@@ -114,9 +114,10 @@ passed_on! {
     replayed(feed: Feed, understood: &[ContentHash], refused: &[ContentHash]) -> u64;
     add_gaps(feed: Feed, axis: Axis, gaps: &[Gap]) -> u64;
     heal_gaps(feed: Feed, axis: Axis, stretch: (Ticks, Ticks), but: &[Gap]) -> u64;
-    advance(feed: Feed, watermark: Option<Ticks>, quarantined: i64) -> ();
+    advance(feed: Feed, from: Ticks, to: Ticks) -> bool;
+    count_quarantined(feed: Feed, change: i64) -> ();
     begin_feed(feed: Feed, live_from: Ticks, history_from: Ticks) -> ();
-    move_reread(feed: Feed, to: &Reread) -> bool;
+    move_reread(feed: Feed, before: Option<(Axis, Ticks)>, to: &Reread) -> bool;
     tally(feed: Feed, errand: Errand, run: Option<i64>, tally: &Tally<'_>) -> bool;
     reconcile(feed: Feed, errand: Errand, comparison: &Comparison) -> (u64, u64);
 }

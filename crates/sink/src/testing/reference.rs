@@ -4,10 +4,14 @@
 mod moves;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use domain::{AlertRecord, Committed, CursorMove, Errand, Fence, Gap, IncidentRecord, Poison, Purpose, Record, Refusal, Source, Ticks};
 
 use super::snapshot::{EventLine, IncidentLine, LatestLine, QuarantineLine, Snapshot, VersionKey, VersionLine, cut};
+
+/// What our clock says, always: 2026-11-21T20:00:00Z.
+pub(super) const NOW: Ticks = Ticks(17_952_912_000_000_000);
 
 /// A batch without the way back.
 #[derive(Clone, Debug)]
@@ -87,7 +91,7 @@ impl Reference {
                 let raw = String::from_utf8_lossy(&alert.raw).into_owned();
                 VersionLine { number: i32::try_from(of_it).unwrap_or(0) + 1, last_update_text: alert.last_update_text.clone(), raw }
             });
-            if best.get(id).is_none_or(|other| alert.last_update >= other.last_update) {
+            if best.get(id).is_none_or(|other| deciding(alert.last_update) >= deciding(other.last_update)) {
                 best.insert(id, alert);
             }
         }
@@ -97,7 +101,7 @@ impl Reference {
                 source,
                 hash: alert.hash,
                 filed: cut(alert.created),
-                ticks: alert.last_update.map_or(i64::MIN, |stamp| stamp.0),
+                ticks: deciding(alert.last_update),
                 facts: alert.facts.clone(),
                 version_count: versions,
             };
@@ -137,13 +141,14 @@ impl Reference {
         let ids: BTreeSet<&str> = incidents.iter().map(|incident| incident.id.as_str()).collect();
         for id in ids {
             // The last of those with the highest stamp.
-            let Some(best) = incidents.iter().filter(|incident| incident.id.as_str() == id).max_by_key(|incident| incident.last_update)
+            let Some(best) =
+                incidents.iter().filter(|incident| incident.id.as_str() == id).max_by_key(|incident| deciding(incident.last_update))
             else {
                 continue;
             };
             let line = IncidentLine {
                 hash: best.hash,
-                ticks: best.last_update.map_or(i64::MIN, |stamp| stamp.0),
+                ticks: deciding(best.last_update),
                 redirect: best.redirect.as_ref().map(|to| to.as_str().to_owned()),
                 title: best.title.clone(),
                 severity: best.severity.clone(),
@@ -207,4 +212,10 @@ impl Reference {
         }
         u64::try_from(added).unwrap_or(0)
     }
+}
+
+/// The number by which two states are compared: a stamp far ahead counts as none.
+fn deciding(stamp: Option<Ticks>) -> i64 {
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+    stamp.filter(|stamp| stamp.since(NOW) <= MONTH).map_or(i64::MIN, |stamp| stamp.0)
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::clock::ManualClock;
 use domain::health::StageStatus;
-use domain::{AlertBatch, Clock, Committed, Errand, Fence, Refusal, SinkMessage, Source, SystemClock, TenantId, Ticks};
+use domain::{AlertBatch, Committed, Errand, Fence, Refusal, SinkMessage, Source, TenantId, Ticks};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestRng, TestRunner};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dealt::{self, Step};
 use super::faulty::{Fault, Faults, Faulty};
-use super::reference::{Batch, Reference};
+use super::reference::{Batch, NOW, Reference};
 use super::snapshot::Snapshot;
 use crate::config::Config;
 use crate::store::{Feed, Store};
@@ -111,9 +112,9 @@ impl Player {
         let faults = Faults::default();
         let store = Faulty { store: world.store(&config), faults: faults.clone() };
         let (sender, inbox) = mpsc::channel(1);
-        let (publish, _status) = watch::channel(StageStatus::well(SystemClock.now()));
+        let (publish, _status) = watch::channel(StageStatus::well(NOW));
         let stop = CancellationToken::new();
-        let worker = SinkWorker::new(store, config, Arc::new(SystemClock), inbox, publish);
+        let worker = SinkWorker::new(store, config, Arc::new(ManualClock::at(NOW)), inbox, publish);
         Self { sender, stop: stop.clone(), task: tokio::spawn(worker.run(stop)), faults }
     }
 

@@ -20,7 +20,7 @@ fn stretch(errand: Errand, run: i64, from: i64, to: i64) -> Reread {
 
 fn turn(now: Reread) -> Tail {
     let purpose = Some(Purpose::Reread { errand: now.errand, polled_before: now.polled_before });
-    Tail { turn: Some(CursorMove::Reread(RereadMove { now, whole: None, comparison: None })), purpose, ..Tail::default() }
+    Tail { turn: Some(CursorMove::Reread(RereadMove { now, before: None, whole: None, comparison: None })), purpose, ..Tail::default() }
 }
 
 fn read_for(errand: Errand, polled_before: Ticks) -> Tail {
@@ -93,13 +93,13 @@ async fn a_re_read_goes_on_until_its_end_and_a_later_run_begins_anew(pool: PgPoo
 
     let send = |now: Reread, records| sink.store_with(newer, GRAPH, records, turn(now));
     let end = ended(Reread { left: Ticks(100), ..halfway });
-    assert!(!send(end.clone(), vec![]).await.unwrap().cancelled, "on another replica it goes on");
+    assert!(!send(end.clone(), vec![]).await.unwrap().void, "on another replica it goes on");
     assert_eq!(on_record(&pool, fence).await, std::slice::from_ref(&end));
-    assert!(send(first, vec![]).await.unwrap().cancelled, "what has ended does not move");
+    assert!(send(first, vec![]).await.unwrap().void, "what has ended does not move");
     let row = "select records * 100 + new_alerts * 10 + cardinality(missing_ids) from tocsin.reread";
     assert_eq!(number(&pool, row).await, 111);
     let second = stretch(Errand::Short, 2, 200, 1000);
-    assert!(!send(second.clone(), vec![]).await.unwrap().cancelled);
+    assert!(!send(second.clone(), vec![]).await.unwrap().void);
     assert_eq!(on_record(&pool, fence).await, [second]);
     assert_eq!(number(&pool, row).await, 0);
     assert_eq!(number(&pool, "select count(*) from tocsin.reread where finished_at is null and started_at is not null").await, 1);
@@ -116,11 +116,11 @@ async fn what_a_cancelled_re_read_brings_is_stored_and_counted_nowhere(pool: PgP
     let before: String = sqlx::query_scalar(row).fetch_one(&pool).await.unwrap();
 
     let slice = sink.store_with(fence, GRAPH, vec![alert("a", NOON, "t")], read_for(Errand::Backfill, Ticks(900))).await;
-    assert_eq!(slice.map(|it| (it.new, it.cancelled)), Ok((1, true)), "told with the first slice");
+    assert_eq!(slice.map(|it| (it.new, it.void)), Ok((1, true)), "told with the first slice");
     let gaps = vec![Gap { from: Ticks(1), to: Ticks(2), kind: GapKind::Ties, reason: "x".into() }];
     let last = Tail { gaps, ..turn(Reread { left: Ticks(500), ..backfill }) };
     let last = sink.store_with(fence, GRAPH, vec![alert("b", NOON, "t")], last).await;
-    assert_eq!(last.map(|it| (it.new, it.cancelled)), Ok((1, true)));
+    assert_eq!(last.map(|it| (it.new, it.void)), Ok((1, true)));
     assert_eq!(number(&pool, "select count(*) from dash.alert").await, 2);
     assert_eq!(number(&pool, "select count(*) from dash.gap").await, 1, "what could not be read is known all the same");
     let after: String = sqlx::query_scalar(row).fetch_one(&pool).await.unwrap();
@@ -129,7 +129,7 @@ async fn what_a_cancelled_re_read_brings_is_stored_and_counted_nowhere(pool: PgP
     // What belongs to the run before does not count in the one that is asked for.
     sink::ask::backfill(&pool, fence.tenant, GRAPH, Ticks(100), Ticks(900), false).await.unwrap();
     let slice = sink.store_with(fence, GRAPH, vec![alert("c", NOON, "t")], read_for(Errand::Backfill, Ticks(900))).await;
-    assert_eq!(slice.map(|it| (it.new, it.cancelled)), Ok((1, true)));
+    assert_eq!(slice.map(|it| (it.new, it.void)), Ok((1, true)));
     assert_eq!(number(&pool, "select records from tocsin.reread where run = 2").await, 0);
     sink.stop().await;
 }
@@ -150,7 +150,7 @@ async fn what_polling_had_missed_is_counted_in_the_row_of_the_errand(pool: PgPoo
         alert("grown", EVENING, "v"),
     ];
     let found = sink.store_with(fence, GRAPH, page, read_for(Errand::Long, before)).await.unwrap();
-    assert_eq!((found.new, found.updated, found.duplicate, found.late, found.cancelled), (3, 2, 1, 3, false));
+    assert_eq!((found.new, found.updated, found.duplicate, found.late, found.void), (3, 2, 1, 3, false));
     let again = sink.store_with(fence, GRAPH, vec![alert("missed", MORNING, "t"), alert("grown", EVENING, "w")], turn(rung)).await.unwrap();
     assert_eq!((again.updated, again.duplicate, again.late), (1, 1, 0));
     let row: (i64, i64, i64, i64, Vec<String>, Vec<String>) =
@@ -195,7 +195,7 @@ async fn a_stretch_that_was_read_whole_heals_its_gaps_and_one_noticed_again_is_o
     }
     let whole = |now: Reread, gaps| {
         let purpose = Some(Purpose::Reread { errand: now.errand, polled_before: now.polled_before });
-        let turn = CursorMove::Reread(RereadMove { now, whole: Some((Ticks(100), Ticks(200))), comparison: None });
+        let turn = CursorMove::Reread(RereadMove { now, before: None, whole: Some((Ticks(100), Ticks(200))), comparison: None });
         Tail { turn: Some(turn), purpose, gaps, ..Tail::default() }
     };
     let by_creation = Reread { axis: Axis::Creation, ..stretch(Errand::Long, 1, 0, 900) };
@@ -230,7 +230,7 @@ async fn a_stretch_that_was_read_whole_heals_its_gaps_and_one_noticed_again_is_o
     sink::ask::cancel(&pool, fence.tenant, GRAPH, Errand::Long).await.unwrap();
     let before = open(&pool).await;
     let void = sink.store_with(fence, GRAPH, vec![], whole(by_update, vec![])).await.unwrap();
-    assert!(void.cancelled);
+    assert!(void.void);
     assert_eq!(open(&pool).await, before, "a void move heals nothing");
     sink.stop().await;
 }
@@ -244,10 +244,10 @@ async fn a_comparison_leaves_what_it_found_with_what_the_store_has_counted(pool:
         counts(sink.store_with(fence, GRAPH, vec![], turn(run.clone())).await);
         let page = vec![alert(&format!("missing {asked_by}"), NOON, "t"), alert("changed", NOON, asked_by)];
         let comparison = Comparison { at_source: 7, stored: 6, only_stored: vec!["gone\0".into()], only_stored_count: 1 };
-        let last = RereadMove { now: ended(run), whole: None, comparison: Some(comparison) };
+        let last = RereadMove { now: ended(run), before: None, whole: None, comparison: Some(comparison) };
         let tail = || Tail { turn: Some(CursorMove::Reread(last.clone())), ..read_for(errand, Ticks(900)) };
-        assert!(!sink.store_with(fence, GRAPH, page, tail()).await.unwrap().cancelled);
-        assert!(sink.store_with(fence, GRAPH, vec![], tail()).await.unwrap().cancelled, "said twice it is one comparison");
+        assert!(!sink.store_with(fence, GRAPH, page, tail()).await.unwrap().void);
+        assert!(sink.store_with(fence, GRAPH, vec![], tail()).await.unwrap().void, "said twice it is one comparison");
         let row: (i64, Vec<i64>, Vec<String>, Vec<String>, Vec<String>, bool) = sqlx::query_as(
             "select run, array[at_source, stored, missing, changed, only_stored], missing_ids, changed_ids, only_stored_ids,
                     started_at <= finished_at and from_ticks = 100 and to_ticks = 900
@@ -311,14 +311,22 @@ async fn what_is_stored_of_a_stretch_is_told_to_the_tick(pool: PgPool) {
         let cursors = cursors.clone();
         async move {
             let ids = cursors.stored_between(fence.tenant, source, from, to).await.unwrap();
-            let mut ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-            ids.sort();
-            ids
+            let named = |due| {
+                let mut ids: Vec<_> = ids.iter().filter(|id| id.due == due).map(|id| id.id.as_str().to_owned()).collect();
+                ids.sort();
+                ids
+            };
+            (named(true), named(false))
         }
     };
-    assert_eq!(between(GRAPH, ticks(stamps[1]), ticks(stamps[2])).await, [stamps[1]], "the start belongs to it and the end does not");
-    assert_eq!(between(MDE, ticks(stamps[0]), ticks(stamps[2])).await, [stamps[0], "mde"], "whoever said the last word");
-    assert_eq!(between(GRAPH, Ticks(i64::MIN), Ticks(i64::MAX)).await, [stamps[1], stamps[2], stamps[3]], "never what has no stamp");
-    assert_eq!(between(INCIDENTS, Ticks(i64::MIN), Ticks(i64::MAX)).await, [""; 0]);
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let (due, others) = between(GRAPH, ticks(stamps[1]), ticks(stamps[2])).await;
+    assert_eq!(due, [stamps[1]], "the start belongs to it and the end does not");
+    assert_eq!(others, words(&[stamps[0], stamps[2]]), "what MDE has said the last word on, and what comes later");
+    let (due, others) = between(MDE, ticks(stamps[0]), ticks(stamps[2])).await;
+    assert_eq!((due, others), (words(&[stamps[0], "mde"]), words(&[])), "whoever said the last word");
+    let (due, _) = between(GRAPH, Ticks(i64::MIN + 1), Ticks(i64::MAX)).await;
+    assert_eq!(due, words(&[stamps[1], stamps[2]]), "never what has no stamp, or an absurd one");
+    assert_eq!(between(INCIDENTS, Ticks(i64::MIN), Ticks(i64::MAX)).await, (words(&[]), words(&[])));
     sink.stop().await;
 }

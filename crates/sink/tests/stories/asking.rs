@@ -68,7 +68,7 @@ async fn who_waits_for_a_comparison_sees_it_wait_run_and_end_with_its_result(poo
     let now = cursors.rereads(fence.tenant, GRAPH).await.unwrap().remove(0);
     let tail = |now: domain::Reread, comparison| Tail {
         purpose: Some(Purpose::Reread { errand: Errand::Reconcile, polled_before: now.polled_before }),
-        turn: Some(CursorMove::Reread(RereadMove { now, whole: None, comparison })),
+        turn: Some(CursorMove::Reread(RereadMove { now, before: None, whole: None, comparison })),
         ..Tail::default()
     };
     counts(sink.store_with(fence, GRAPH, vec![], tail(now.clone(), None)).await);

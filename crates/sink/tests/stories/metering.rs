@@ -98,7 +98,7 @@ async fn what_reading_again_finds_is_counted(pool: PgPool) {
         let (from, to) = (ticks(MORNING), polled_before);
         let now = Reread { errand, run: 1, axis: Axis::Update, from, to, left: to, polled_before, finished_at: None };
         let tail = |now, comparison| Tail {
-            turn: Some(CursorMove::Reread(RereadMove { now, whole: None, comparison })),
+            turn: Some(CursorMove::Reread(RereadMove { now, before: None, whole: None, comparison })),
             purpose: Some(Purpose::Reread { errand, polled_before }),
             ..Tail::default()
         };

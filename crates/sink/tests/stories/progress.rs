@@ -160,7 +160,9 @@ async fn news_and_cursors_of_one_feed_written_at_the_same_time_lose_nothing(pool
     for round in 1..=200 {
         let at = Ticks(ticks(NOON).0 + round);
         sink.news(FeedProgress { outcome: FeedOutcome::CaughtUp { at }, ..well(fence, GRAPH, NOON) }).await;
-        let tail = Tail { turn: Some(CursorMove::Live { watermark: at }), ..Tail::default() };
+        let live = CursorMove::Live { from: ticks(NOON), watermark: at };
+        let turn = if round == 1 { CursorMove::Begin { live_from: at, history_from: at } } else { live };
+        let tail = Tail { turn: Some(turn), ..Tail::default() };
         assert_eq!(counts(sink.store_with(fence, GRAPH, vec![poison(round)], tail).await), (0, 0, 0, 1));
     }
     sink.stop().await;

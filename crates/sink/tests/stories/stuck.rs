@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::ports::Cursors;
-use domain::{Clock, Fence, Refusal, SystemClock};
+use domain::{Fence, Refusal};
 use sink::{Config, CursorStore};
 use sqlx::{PgPool, Postgres, Transaction};
 use tracing::field::{Field, Visit};
@@ -79,7 +79,7 @@ async fn store_while_others_lose(sink: &mut Sink, fence: Fence, log: &Log, other
         assert_eq!(counts(outcome), (1, 0, 0, 0));
         stored += 1;
     }
-    let now = SystemClock.now();
+    let now = sink.status.borrow().beat;
     let status = soon("a beat", sink.status.wait_for(|status| status.beat > now)).await.unwrap().clone();
     assert_eq!(status.fault, None, "polling goes on for everybody");
     stored

@@ -1,25 +1,36 @@
 //! Builds the world of a story: tenants with leases, records, and a running sink.
 
+use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use domain::health::StageStatus;
 use domain::{
     AlertBatch, AlertFacts, AlertId, AlertRecord, Clock, Committed, ContentHash, CursorMove, Epoch, FeedProgress, Fence, Gap, Purpose,
-    Record, Refusal, SinkMessage, Source, SystemClock, TenantId, Ticks,
+    Record, Refusal, SinkMessage, Source, TenantId, Ticks,
 };
 use sink::{Config, PgStore, SinkWorker};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) const GRAPH: Source = Source::GraphAlerts;
 pub(crate) const MDE: Source = Source::MdeAlerts;
 pub(crate) const INCIDENTS: Source = Source::GraphIncidents;
+/// Goes on from that evening, whatever the machine's clock says.
+struct EveningClock(Instant);
+
+impl Clock for EveningClock {
+    fn now(&self) -> Ticks {
+        ticks(EVENING).plus(self.0.elapsed())
+    }
+}
+
 pub(crate) const MORNING: &str = "2026-11-21T08:00:00.1234567Z";
 pub(crate) const NOON: &str = "2026-11-21T12:00:00.1234567Z";
 pub(crate) const EVENING: &str = "2026-11-21T18:00:00.1234567Z";
@@ -92,6 +103,7 @@ pub(crate) struct Tail {
 
 /// A running sink.
 pub(crate) struct Sink {
+    begun: Mutex<HashSet<(TenantId, Source)>>,
     sender: mpsc::Sender<SinkMessage>,
     pub(crate) status: watch::Receiver<StageStatus>,
     pub(crate) stop: CancellationToken,
@@ -107,17 +119,23 @@ impl Sink {
 
     pub(crate) fn with(pool: &PgPool, config: Config) -> Self {
         let (sender, inbox) = mpsc::channel(16);
-        let (publish, status) = watch::channel(StageStatus::well(SystemClock.now()));
+        let (publish, status) = watch::channel(StageStatus::well(ticks(EVENING)));
         let stop = CancellationToken::new();
         let store = PgStore::new(pool.clone(), &config);
-        let worker = SinkWorker::new(store, config, Arc::new(SystemClock), inbox, publish);
+        let worker = SinkWorker::new(store, config, Arc::new(EveningClock(Instant::now())), inbox, publish);
         let task = tokio::spawn(worker.run(stop.clone()));
-        Self { sender, status, stop, task }
+        Self { begun: Mutex::default(), sender, status, stop, task }
     }
 
     pub(crate) async fn send(&self, fence: Fence, source: Source, records: Vec<Record>, tail: Tail) -> Answer {
         let (ack, answer) = oneshot::channel();
-        let cursor = tail.turn.or_else(|| tail.cursor.map(|text| CursorMove::Live { watermark: ticks(text) }));
+        let cursor = tail.turn.or_else(|| {
+            let to = ticks(tail.cursor?);
+            // The first move of a feed is its beginning.
+            let is_first = self.begun.lock().expect("nobody panics").insert((fence.tenant, source));
+            let live = CursorMove::Live { from: Ticks(i64::MIN), watermark: to };
+            Some(if is_first { CursorMove::Begin { live_from: to, history_from: to } } else { live })
+        });
         let purpose = tail.purpose.unwrap_or(Purpose::Live { fresh: true });
         let batch = AlertBatch { fence, source, records, cursor, gaps: tail.gaps, purpose, ack };
         self.sender.send(SinkMessage::Batch(batch)).await.expect("the sink is running");

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Parser;
-use simulation::{Options, run};
+use simulation::{Options, Tally, run};
 
 /// Runs one seed, or several, and says what they came to.
 #[derive(Parser)]
@@ -17,6 +17,9 @@ struct Arguments {
     /// Print the log of each.
     #[arg(long)]
     trace: bool,
+    /// Print the fingerprint of each.
+    #[arg(long)]
+    fingerprints: bool,
     /// Plant a bug.
     #[arg(long)]
     bug: Option<String>,
@@ -26,6 +29,7 @@ fn main() -> std::io::Result<()> {
     let arguments = Arguments::parse();
     let options = Options { trace: arguments.trace, bug: arguments.bug };
     let mut out = std::io::stdout().lock();
+    let mut together = Tally::default();
     for seed in arguments.seed..arguments.seed + arguments.seeds {
         let outcome = run(seed, &options);
         for line in &outcome.lines {
@@ -34,9 +38,10 @@ fn main() -> std::io::Result<()> {
         for broken in &outcome.broken {
             writeln!(out, "seed {seed}: {} broken at {} ms: {}", broken.invariant.as_str(), broken.at, broken.what)?;
         }
-        if arguments.seeds == 1 {
-            writeln!(out, "seed {seed}: fingerprint {:016x}\n{}", outcome.fingerprint, outcome.tally.json())?;
+        if arguments.fingerprints || arguments.seeds == 1 {
+            writeln!(out, "seed {seed}: fingerprint {:016x}", outcome.fingerprint)?;
         }
+        together.merge(&outcome.tally);
     }
-    Ok(())
+    writeln!(out, "{}", together.json())
 }

@@ -1,15 +1,23 @@
 //! What is checked at every commit.
 
-use domain::{Axis, Record, Source, TenantId};
-use sink::store::{Feed, JUDGED};
+use domain::{Record, Source, TenantId, Ticks};
+use sink::store::JUDGED;
 
-use super::feed::Began;
 use super::{Checker, describe};
 use crate::process::Process;
 use crate::store::{Effects, Memory};
 use crate::tally::{Invariant, Tally};
-use crate::time::{Ms, SECOND, ticks};
+use crate::time::{HOUR, Ms, SECOND, ticks};
 use crate::world::World;
+
+/// How far ahead of the present an update stamp may lie and still say how new a version is.
+const BELIEVED_AHEAD: Ms = 30 * 24 * HOUR;
+
+/// Which version is newer: by its stamp, if that is one to believe, and by how loudly its source speaks.
+pub(super) fn ranked((stamp, source): (i64, i16), now: Ms) -> (i64, i16) {
+    let believed = Ticks(stamp) <= ticks(now.saturating_add(BELIEVED_AHEAD));
+    (if believed { stamp } else { i64::MIN }, source)
+}
 
 impl Checker {
     /// A transaction is committed.
@@ -46,7 +54,11 @@ impl Checker {
         }
         self.cursor(process, memory, effects, now, world, tally);
         for (feed, errand) in &effects.rereads {
-            self.reread(*feed, *errand, memory, now, world, tally);
+            self.reread(process, *feed, *errand, memory, now, world, tally);
+        }
+        self.counted(memory, effects);
+        for (feed, errand) in &effects.rereads {
+            self.comparison(*feed, *errand, memory, now, world, tally);
         }
     }
 
@@ -64,6 +76,7 @@ impl Checker {
             if version.stored && !version.quarantined {
                 self.broken(Invariant::I3, now, format!("{} is stored twice", describe(version)));
             }
+            known.versions[at].quarantined = false;
             known.note_stored(at);
         }
         for (feed, hash) in &effects.quarantined {
@@ -73,7 +86,7 @@ impl Checker {
                 continue;
             };
             tally.checked(Invariant::I6, 1);
-            known.versions[at].quarantined = true;
+            known.versions[at].quarantined |= !known.versions[at].stored;
             known.note_stored(at);
         }
         for (id, hash, ..) in &effects.incidents {
@@ -99,13 +112,13 @@ impl Checker {
             let (mut count, mut newest) = (0, (i64::MIN, i16::MIN));
             for version in tables.all_versions_of(id) {
                 count += 1;
-                newest = newest.max(version.rank);
+                newest = newest.max(ranked(version.rank, now));
             }
             if row.versions != count {
                 self.broken(Invariant::I2, now, format!("{id} counts {} versions and has {count}", row.versions));
             }
             let stands = tables.versions_of(row.source, id).iter().find(|version| version.hash == row.hash && version.filed == row.filed);
-            if stands.map(|version| version.rank) != Some(newest) {
+            if stands.map(|version| ranked(version.rank, now)) != Some(newest) {
                 self.broken(Invariant::I5, now, format!("the latest state of {id} is not its newest version"));
             }
         }
@@ -135,8 +148,9 @@ impl Checker {
         for (id, _, _, carries) in &effects.incidents {
             tally.checked(Invariant::I5, 1);
             let book = self.book(tenant, Source::GraphIncidents);
-            let before = book.incidents.insert(id.clone(), *carries);
-            if before.is_some_and(|before| before > *carries) {
+            let (carries, _) = ranked((*carries, 0), now);
+            let before = book.incidents.insert(id.clone(), carries);
+            if before.is_some_and(|before| before > carries) {
                 self.broken(Invariant::I5, now, format!("an older state of incident {id} took the place of a newer one"));
             }
         }
@@ -171,45 +185,6 @@ impl Checker {
         }
         if let Some(wrong) = wrong {
             self.broken(Invariant::I1, now, wrong);
-        }
-    }
-
-    /// A re-read that ends has found everything in its stretch (I4).
-    fn reread(&mut self, feed: Feed, errand: domain::Errand, memory: &Memory, now: Ms, world: &mut World, tally: &mut Tally) {
-        let Some(row) = memory.tenants.get(&feed.tenant).and_then(|tables| tables.rereads.get(&(feed.source, errand))) else { return };
-        let Some(known) = world.feed(feed.tenant, feed.source, now) else { return };
-        let book = self.books.entry((feed.tenant, feed.source)).or_default();
-        if row.started_at.is_none() {
-            return;
-        }
-        let began = book.rereads.entry(errand).or_insert(Began { run: row.now.run, at: now, updates: None });
-        if began.run != row.now.run {
-            *began = Began { run: row.now.run, at: now, updates: None };
-        }
-        if row.now.axis == Axis::Update {
-            began.updates = Some((row.now.from, row.now.to));
-        }
-        let began = *began;
-        if row.finished_at.is_none() || errand == domain::Errand::Replay {
-            return;
-        }
-        tally.checked(Invariant::I4, 1);
-        tally.add("rereads_finished", 1);
-        tally.add("late_found", row.late);
-        let created = (row.now.axis == Axis::Creation).then_some((row.now.from, row.now.to));
-        let inside = |stamp: Option<domain::Ticks>, stretch: Option<(domain::Ticks, domain::Ticks)>| {
-            stamp.zip(stretch).is_some_and(|(stamp, (from, to))| from <= stamp && stamp < to)
-        };
-        let lost = known.missing.iter().find(|at| {
-            let version = &known.versions[**at];
-            (inside(version.stamp, began.updates) || inside(version.created, created))
-                && version.visible_since(began.at)
-                && !book.excuses(memory, feed.tenant, feed.source, version)
-        });
-        if let Some(at) = lost {
-            let version = describe(&known.versions[*at]);
-            let what = format!("the re-read {errand} {} of {} began {} and passed over {version}", row.now.run, feed.source, began.at);
-            self.broken(Invariant::I4, now, what);
         }
     }
 }

@@ -6,28 +6,28 @@ use super::commit::is_poison;
 use super::{Checker, describe};
 use crate::store::Memory;
 use crate::tally::{Invariant, Tally};
-use crate::time::{MINUTE, Ms, SECOND};
+use crate::time::{MINUTE, Ms};
 use crate::world::World;
 
-/// A feed is blind after three intervals …
-const BLIND: Ms = 3 * 30 * SECOND;
-/// … and that is to be seen within this.
+/// That a feed is blind is to be seen within this.
 const TOLD: Ms = MINUTE;
 
 impl Checker {
-    /// A feed that nobody has read for long is reported (I24). `told` says what else there is to see of a tenant.
-    pub(crate) fn nobody_is_blind_in_silence(&mut self, now: Ms, tally: &mut Tally, told: impl Fn(TenantId) -> bool) {
+    /// A feed that nobody has read for three intervals is reported (I24). `told` says what else there is to see of a tenant.
+    pub(crate) fn nobody_is_blind_in_silence(&mut self, interval: Ms, now: Ms, tally: &mut Tally, told: impl Fn(TenantId) -> bool) {
         let mut silent = Vec::new();
+        let blind = 3 * interval;
         for ((tenant, source), book) in &mut self.books {
-            if now - book.last_success <= BLIND {
+            if now - book.last_success <= blind {
                 book.silent_since = None;
                 continue;
             }
-            tally.checked(Invariant::I24, 1);
             let news = book.last_bad_news.is_some_and(|at| at >= book.last_success);
             if news || told(*tenant) {
+                tally.checked(Invariant::I24, 1);
                 book.silent_since = None;
             } else if now - *book.silent_since.get_or_insert(now) > TOLD {
+                tally.checked(Invariant::I24, 1);
                 silent.push((*tenant, *source, book.last_success));
             }
         }
@@ -68,7 +68,8 @@ impl Checker {
             self.broken(invariant, now, format!("not stored at the end: {lost}"));
             tally.add("lost", 1);
         }
-        tally.checked(Invariant::I33, restarts);
+        tally.checked(Invariant::I33, u64::from(restarts > 0));
+        self.quarantine_is_tried_again(memory, world, now, tally);
         for (tenant, tables) in &memory.tenants {
             tally.add("gaps_open", tables.gaps.values().filter(|gap| gap.healed_at.is_none()).count() as u64);
             for (source, by_id) in &tables.versions {

@@ -1,6 +1,6 @@
 //! What the checker keeps of one feed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{Axis, Epoch, Errand, Record, Source, TenantId, Ticks};
 
@@ -10,8 +10,11 @@ use crate::world::Version;
 
 /// The overlap that the poller is set to.
 pub(crate) const OVERLAP: Ms = 15 * MINUTE;
+
 /// The interval that the poller is set to, with its jitter and two seconds (I10), and what its own pages may take.
-pub(crate) const LATEST_POLL: Ms = 33 * SECOND + 2 * SECOND + 5 * SECOND;
+pub(crate) fn latest_poll(interval: Ms) -> Ms {
+    interval + interval / 10 + 2 * SECOND + 5 * SECOND
+}
 
 /// What a process knows of a feed.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct Reading {
     /// When the walk began that is under way, and from where.
     pub(crate) walk: Option<(Ms, Ticks)>,
     pub(crate) last_fetch: Option<(Ms, Epoch)>,
+    /// It has caught up at least once.
+    pub(crate) caught_up: bool,
 }
 
 /// A re-read as the checker saw it begin.
@@ -32,6 +37,10 @@ pub(crate) struct Began {
     pub(crate) at: Ms,
     /// Its stretch on the axis of updates.
     pub(crate) updates: Option<(Ticks, Ticks)>,
+    /// Which process moved it last, and how far it has come.
+    pub(crate) moved: (u64, Axis, Ticks),
+    /// What it stored that was not stored before: alerts, and versions of known ones.
+    pub(crate) stored: (u64, u64),
 }
 
 /// One feed.
@@ -42,6 +51,8 @@ pub(crate) struct Book {
     /// By process.
     pub(crate) readings: BTreeMap<u64, Reading>,
     pub(crate) rereads: BTreeMap<Errand, Began>,
+    /// What operators have asked for.
+    pub(crate) asked: BTreeSet<Errand>,
     /// The highest stamp stored of each incident.
     pub(crate) incidents: BTreeMap<String, i64>,
     /// When it was last noted that a poll came to a good end.

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::ports::{Cursors, StoreUnavailable};
+use domain::ports::{Cursors, StoreUnavailable, StoredId};
 use domain::rehearsal::point;
 use domain::{AlertId, Errand, FeedState, Reread, Source, TenantId, Ticks};
 
 use super::memory::{MemoryStore, Statement};
-use super::rows::RereadRow;
+use super::rows::{AlertRow, RereadRow};
 use crate::time::ticks;
 
 /// Reads how far feeds have come.
@@ -60,18 +60,21 @@ impl Cursors for Reader {
         Ok(rows.flat_map(open).collect())
     }
 
-    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<AlertId>, StoreUnavailable> {
+    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<StoredId>, StoreUnavailable> {
         self.ask().await?;
         let memory = self.store.memory();
         let Some(tables) = memory.tenants.get(&tenant) else { return Ok(Vec::new()) };
-        let inside = |ticks: i64| ticks != i64::MIN && (from.0..to.0).contains(&ticks);
+        let since = |ticks: i64| ticks != i64::MIN && ticks >= from.0;
+        let stored = |id: &String, due: bool| StoredId { id: AlertId::new(id.as_str()), due };
         Ok(match source {
             Source::GraphIncidents => {
-                tables.incidents.iter().filter(|(_, row)| inside(row.ticks)).map(|(id, _)| AlertId::new(id.as_str())).collect()
+                let rows = tables.incidents.iter().filter(|(_, row)| since(row.ticks));
+                rows.map(|(id, row)| stored(id, row.ticks < to.0)).collect()
             }
             Source::GraphAlerts | Source::MdeAlerts => {
-                let of_source = tables.alerts.iter().filter(|(_, row)| row.source == source && inside(row.rank.0));
-                of_source.map(|(id, _)| AlertId::new(id.as_str())).collect()
+                let shown = |id: &String, row: &AlertRow| row.source == source || !tables.versions_of(source, id).is_empty();
+                let rows = tables.alerts.iter().filter(|(id, row)| since(row.rank.0) && shown(id, row));
+                rows.map(|(id, row)| stored(id, row.source == source && row.rank.0 < to.0)).collect()
             }
         })
     }

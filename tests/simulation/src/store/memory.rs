@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use domain::{ContentHash, Errand, Fence, TenantId, Ticks};
+use domain::{Axis, ContentHash, Errand, Fence, Reread, TenantId, Ticks};
 use sink::store::{Ahead, Feed, Item, Noted, Store, StoreError};
 
+use super::rows::RereadRow;
 use super::tables::{GapKey, Tables};
 use super::tx::Tx;
+use super::writes::fresh_reread;
 use crate::time::{Ms, SECOND, span};
 
 /// A transaction that does nothing for so long is ended by the server.
@@ -115,6 +117,8 @@ pub(crate) struct Effects {
     pub(crate) cursor: Option<(Feed, Option<Ticks>, Ticks)>,
     pub(crate) gaps: Vec<GapKey>,
     pub(crate) rereads: Vec<(Feed, Errand)>,
+    /// The re-read to which the records of the batch were counted.
+    pub(crate) tallied: Option<(Feed, Errand)>,
     /// Observed changes: alert, field, new value.
     pub(crate) events: Vec<(String, &'static str, Option<String>)>,
 }
@@ -151,6 +155,34 @@ impl Memory {
     /// Whether a claim of the lease has to wait for a writer.
     pub(crate) fn is_written(&self, tenant: TenantId, now: Ms) -> bool {
         self.locks.get(&tenant).is_some_and(|lock| now < lock.last_heard + IDLE)
+    }
+
+    /// A command asks for a re-read, unless one is open that is not to be replaced. Says which run it is.
+    pub(crate) fn ask(&mut self, feed: Feed, errand: Errand, (from, to): (Ticks, Ticks), replace: bool, now: Ms) -> Option<i64> {
+        let rereads = &mut self.tenants.entry(feed.tenant).or_default().rereads;
+        let run = match rereads.get(&(feed.source, errand)) {
+            Some(row) if row.finished_at.is_none() && !replace => return None,
+            Some(row) => row.now.run + 1,
+            None => 1,
+        };
+        let asked = Reread { errand, run, axis: Axis::Update, from, to, left: to, polled_before: to, finished_at: None };
+        rereads.insert((feed.source, errand), RereadRow { asked_at: Some(now), ..fresh_reread(asked, None) });
+        Some(run)
+    }
+
+    /// A re-read ended long ago.
+    pub(crate) fn finished_before(&mut self, feed: Feed, row: Reread, at: Ms) {
+        let errand = row.errand;
+        let row = RereadRow { finished_at: Some(at), ..fresh_reread(row, Some(at)) };
+        self.tenants.entry(feed.tenant).or_default().rereads.insert((feed.source, errand), row);
+    }
+
+    /// A command marks all quarantine of a feed to be tried again.
+    pub(crate) fn want_replay(&mut self, feed: Feed, now: Ms) {
+        let rows = &mut self.tenants.entry(feed.tenant).or_default().quarantine;
+        for ((_, _), row) in rows.iter_mut().filter(|((source, _), row)| *source == feed.source && row.replayed_at.is_none()) {
+            row.replay_at = Some(now);
+        }
     }
 
     /// Whether a lease generation still stands.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use domain::{AlertFacts, Axis, ContentHash, Epoch, Errand, Fence, Reread, TenantId, Ticks};
+use domain::{AlertFacts, ContentHash, Epoch, Errand, Fence, TenantId, Ticks};
 use sink::Config;
 use sink::store::{Feed, Item};
 use sink::testing::{
@@ -78,19 +78,9 @@ impl World for InMemory {
         Fence { epoch: Epoch(lease.epoch), ..fence }
     }
 
-    async fn ask(&self, feed: Feed, errand: Errand, (from, to): (Ticks, Ticks), replace: bool) -> Option<i64> {
+    async fn ask(&self, feed: Feed, errand: Errand, stretch: (Ticks, Ticks), replace: bool) -> Option<i64> {
         let now = self.store.around.now();
-        let mut memory = self.store.memory();
-        let rereads = &mut memory.tenants.entry(feed.tenant).or_default().rereads;
-        let run = match rereads.get(&(feed.source, errand)) {
-            Some(row) if row.finished_at.is_none() && !replace => return None,
-            Some(row) => row.now.run + 1,
-            None => 1,
-        };
-        let asked = Reread { errand, run, axis: Axis::Update, from, to, left: to, polled_before: to, finished_at: None };
-        let row = RereadRow { asked_at: Some(now), ..super::tx::fresh_reread(asked, None) };
-        rereads.insert((feed.source, errand), row);
-        Some(run)
+        self.store.memory().ask(feed, errand, stretch, replace, now)
     }
 
     async fn cancel(&self, feed: Feed, errand: Errand) -> Option<i64> {
@@ -106,12 +96,7 @@ impl World for InMemory {
 
     async fn want_replay(&self, feed: Feed) {
         let now = self.store.around.now();
-        let mut memory = self.store.memory();
-        for ((source, _), row) in &mut memory.tenants.entry(feed.tenant).or_default().quarantine {
-            if *source == feed.source && row.replayed_at.is_none() {
-                row.replay_at = Some(now);
-            }
-        }
+        self.store.memory().want_replay(feed, now);
     }
 
     async fn snapshot(&self, tenant: TenantId) -> Snapshot {

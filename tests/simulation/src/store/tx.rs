@@ -1,14 +1,15 @@
 //! One transaction.
 
 use async_trait::async_trait;
-use domain::{Axis, Comparison, ContentHash, Errand, Fence, Gap, GapKind, Reread, TenantId, Ticks};
+use domain::{Axis, Comparison, ContentHash, Errand, Fence, Gap, Reread, TenantId, Ticks};
 use sink::store::{
-    Alert, Event, Feed, Incident, Known, Link, MOST_IDS, Offer, Rejected, Standing, StandingIncident, StoreError, StoreTx, Taken, Tally,
+    Alert, Event, Feed, Incident, Known, Link, Offer, Rejected, Standing, StandingIncident, StoreError, StoreTx, Taken, Tally,
 };
 
 use super::memory::{Effects, MemoryStore, Obstacle, Statement};
-use super::rows::{AlertRow, EventRow, GapRow, IncidentRow, QuarantineRow, ReconciliationRow, RereadRow, VersionRow, carried};
+use super::rows::{EventRow, GapRow, IncidentRow, VersionRow, carried};
 use super::tables::{Draft, Tables};
+use super::writes::{self, keep};
 
 /// A transaction: what it has written so far, and the tenant that it has to itself.
 pub(crate) struct Tx {
@@ -81,8 +82,11 @@ impl StoreTx for Tx {
                     same: row.source == feed.source && row.hash == alert.record.hash && row.filed == alert.filed(),
                     rank: row.rank,
                 });
-                let versions = || draft.versions_of(base, feed.source, alert.id());
-                Known { stored: versions().any(is), standing, newest: versions().map(|row| row.number).max().unwrap_or(0) }
+                let (mut stored, mut newest) = (false, 0);
+                for row in draft.versions_of(base, feed.source, alert.id()) {
+                    (stored, newest) = (stored || is(row), newest.max(row.number));
+                }
+                Known { stored, standing, newest }
             };
             alerts.iter().map(known).collect()
         }))
@@ -118,33 +122,7 @@ impl StoreTx for Tx {
     async fn put_latest(&mut self, feed: Feed, alerts: &[Alert<'_>], offers: &[Offer]) -> Result<Vec<Taken>, StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
         let now = self.store.around.now();
-        Ok(self.with(feed.tenant, |draft, base, effects| {
-            let mut taken = Vec::new();
-            for (place, offer) in offers.iter().enumerate() {
-                let alert = &alerts[offer.record];
-                let rank = (alert.ticks(), feed.source.rank());
-                let row = match draft.alert(base, alert.id()) {
-                    None => {
-                        taken.push(Taken { offer: place, before: None });
-                        effects.latest.push((alert.id().to_owned(), None));
-                        AlertRow::of(alert, feed.source, offer.versions, now, now)
-                    }
-                    Some(stands) if rank >= stands.rank => {
-                        let before = stands.judged.clone();
-                        let row = AlertRow::of(alert, feed.source, stands.versions + offer.versions, stands.first_stored, now);
-                        effects.latest.push((alert.id().to_owned(), Some(before.clone())));
-                        taken.push(Taken { offer: place, before: Some(before) });
-                        row
-                    }
-                    Some(stands) => {
-                        let last_stored = if offer.versions == 0 { stands.last_stored } else { now };
-                        AlertRow { versions: stands.versions + offer.versions, last_stored, ..stands.clone() }
-                    }
-                };
-                draft.alerts.insert(alert.id().to_owned(), row);
-            }
-            taken
-        }))
+        Ok(self.with(feed.tenant, |draft, base, effects| writes::put_latest(draft, base, effects, feed, alerts, offers, now)))
     }
 
     async fn add_events(&mut self, feed: Feed, events: &[Event<'_>]) -> Result<(), StoreError> {
@@ -211,19 +189,7 @@ impl StoreTx for Tx {
 
     async fn links(&mut self, tenant: TenantId, turned: &[&str]) -> Result<Vec<Link>, StoreError> {
         self.arrive(tenant, Statement::Read).await?;
-        Ok(self.with(tenant, |draft, base, _| {
-            let mut ids: std::collections::BTreeSet<String> = turned.iter().map(|id| (*id).to_owned()).collect();
-            ids.extend(turned.iter().filter_map(|id| draft.end(base, id).cloned()));
-            let leads_there = |id: &&String| draft.end(base, id).is_some_and(|end| ids.contains(end));
-            let more: Vec<String> = base.ends.keys().chain(draft.ends.keys()).filter(leads_there).cloned().collect();
-            ids.extend(more);
-            let link = |id: String| {
-                let redirect = draft.incident(base, &id).and_then(|row| row.redirect.clone());
-                let beyond = redirect.as_deref().and_then(|to| draft.end(base, to).cloned());
-                Link { end: draft.end(base, &id).cloned(), redirect, beyond, id }
-            };
-            ids.into_iter().map(link).collect()
-        }))
+        Ok(self.with(tenant, |draft, base, _| writes::links(draft, base, turned)))
     }
 
     async fn put_ends(&mut self, tenant: TenantId, ends: &[(String, Option<String>)]) -> Result<(), StoreError> {
@@ -235,49 +201,13 @@ impl StoreTx for Tx {
     async fn quarantine(&mut self, feed: Feed, rejected: &[Rejected<'_>]) -> Result<u64, StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
         let now = self.store.around.now();
-        Ok(self.with(feed.tenant, |draft, base, effects| {
-            let mut fresh = 0;
-            for record in rejected {
-                let key = (feed.source, record.hash);
-                effects.quarantined.push((feed, record.hash));
-                match draft.quarantine.get(&key).or_else(|| base.quarantine.get(&key)) {
-                    None => {
-                        let (reason, raw) = (record.reason.to_owned(), record.raw.to_vec());
-                        let row = QuarantineRow { reason, raw, seen_at: now, replay_at: None, replayed_at: None, tried_at: None };
-                        draft.quarantine.insert(key, row);
-                        fresh += 1;
-                    }
-                    Some(row) if row.replayed_at.is_some() => {
-                        let (reason, raw) = (record.reason.to_owned(), row.raw.clone());
-                        let row = QuarantineRow { reason, raw, seen_at: row.seen_at, replay_at: None, replayed_at: None, tried_at: None };
-                        draft.quarantine.insert(key, row);
-                        fresh += 1;
-                    }
-                    Some(_) => {}
-                }
-            }
-            fresh
-        }))
+        Ok(self.with(feed.tenant, |draft, base, effects| writes::quarantine(draft, base, effects, feed, rejected, now)))
     }
 
     async fn replayed(&mut self, feed: Feed, understood: &[ContentHash], refused: &[ContentHash]) -> Result<u64, StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
         let now = self.store.around.now();
-        Ok(self.with(feed.tenant, |draft, base, _| {
-            let mut marked = 0;
-            for (hash, good) in refused.iter().map(|hash| (hash, false)).chain(understood.iter().map(|hash| (hash, true))) {
-                let key = (feed.source, *hash);
-                let row = draft.quarantine.get(&key).or_else(|| base.quarantine.get(&key));
-                let Some(mut row) = row.filter(|row| row.replayed_at.is_none()).cloned() else { continue };
-                row.tried_at = Some(now);
-                if good {
-                    row.replayed_at = Some(now);
-                    marked += 1;
-                }
-                draft.quarantine.insert(key, row);
-            }
-            marked
-        }))
+        Ok(self.with(feed.tenant, |draft, base, _| writes::replayed(draft, base, feed, understood, refused, now)))
     }
 
     async fn add_gaps(&mut self, feed: Feed, axis: Axis, gaps: &[Gap]) -> Result<u64, StoreError> {
@@ -300,95 +230,53 @@ impl StoreTx for Tx {
     async fn heal_gaps(&mut self, feed: Feed, axis: Axis, stretch: (Ticks, Ticks), but: &[Gap]) -> Result<u64, StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
         let now = self.store.around.now();
-        Ok(self.with(feed.tenant, |draft, base, _| {
-            let mut healed = Vec::new();
-            for (key, row) in base.gaps.iter().chain(&draft.gaps) {
-                let inside = key.0 == feed.source && key.1 >= stretch.0 && key.2 < stretch.1;
-                let kept = row.kind == GapKind::Expired || but.iter().any(|gap| (gap.from, gap.to) == (key.1, key.2));
-                let row = draft.gaps.get(key).unwrap_or(row);
-                if inside && !kept && row.axis == axis && row.healed_at.is_none() {
-                    healed.push((*key, GapRow { healed_at: Some(now), ..row.clone() }));
-                }
+        Ok(self.with(feed.tenant, |draft, base, _| writes::heal_gaps(draft, base, feed, axis, stretch, but, now)))
+    }
+
+    async fn advance(&mut self, feed: Feed, from: Ticks, to: Ticks) -> Result<bool, StoreError> {
+        self.arrive(feed.tenant, Statement::Write).await?;
+        Ok(self.with(feed.tenant, |draft, base, effects| {
+            let row = draft.feed(base, feed);
+            let stands = row.watermark >= Some(from);
+            if stands && row.watermark < Some(to) {
+                effects.cursor = Some((feed, row.watermark, to));
+                row.watermark = Some(to);
             }
-            healed.dedup_by_key(|(key, _)| *key);
-            let before = draft.gaps.iter().filter(|(_, row)| row.healed_at.is_some()).count();
-            draft.gaps.extend(healed);
-            (draft.gaps.values().filter(|row| row.healed_at.is_some()).count() - before) as u64
+            stands
         }))
     }
 
-    async fn advance(&mut self, feed: Feed, watermark: Option<Ticks>, quarantined: i64) -> Result<(), StoreError> {
+    async fn count_quarantined(&mut self, feed: Feed, change: i64) -> Result<(), StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
-        self.with(feed.tenant, |draft, base, effects| {
+        self.with(feed.tenant, |draft, base, _| {
             let row = draft.feed(base, feed);
-            row.quarantined = (row.quarantined + quarantined).max(0);
-            if let Some(watermark) = watermark.filter(|watermark| row.watermark.is_none_or(|stands| stands < *watermark)) {
-                effects.cursor = Some((feed, row.watermark, watermark));
-                row.watermark = Some(watermark);
-            }
+            row.quarantined = (row.quarantined + change).max(0);
         });
         Ok(())
     }
 
     async fn begin_feed(&mut self, feed: Feed, live_from: Ticks, history_from: Ticks) -> Result<(), StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
-        self.with(feed.tenant, |draft, base, effects| {
-            let row = draft.feed(base, feed);
-            if row.watermark.is_some() {
-                return;
-            }
-            row.watermark = Some(live_from);
-            effects.began = Some((feed, live_from));
-            let key = (feed.source, Errand::Backfill);
-            if history_from < live_from && draft.reread(base, feed, Errand::Backfill).is_none() {
-                let now = Reread {
-                    errand: Errand::Backfill,
-                    run: 1,
-                    axis: Axis::Update,
-                    from: history_from,
-                    to: live_from,
-                    left: live_from,
-                    polled_before: live_from,
-                    finished_at: None,
-                };
-                draft.rereads.insert(key, fresh_reread(now, None));
-                effects.rereads.push((feed, Errand::Backfill));
-            }
-        });
+        self.with(feed.tenant, |draft, base, effects| writes::begin_feed(draft, base, effects, feed, live_from, history_from));
         Ok(())
     }
 
-    async fn move_reread(&mut self, feed: Feed, to: &Reread) -> Result<bool, StoreError> {
+    async fn move_reread(&mut self, feed: Feed, before: Option<(Axis, Ticks)>, to: &Reread) -> Result<bool, StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
         let now = self.store.around.now();
-        Ok(self.with(feed.tenant, |draft, base, effects| {
-            let finished = to.finished_at.is_some().then_some(now);
-            match draft.reread(base, feed, to.errand) {
-                Some(row) if row.now.run == to.run && row.finished_at.is_none() => {
-                    row.now = to.clone();
-                    row.started_at.get_or_insert(now);
-                    row.finished_at = finished;
-                }
-                Some(row) if row.now.run >= to.run => return false,
-                _ => {
-                    let row = RereadRow { finished_at: finished, ..fresh_reread(to.clone(), Some(now)) };
-                    draft.rereads.insert((feed.source, to.errand), row);
-                }
-            }
-            effects.rereads.push((feed, to.errand));
-            true
-        }))
+        Ok(self.with(feed.tenant, |draft, base, effects| writes::move_reread(draft, base, effects, feed, before, to, now)))
     }
 
     async fn tally(&mut self, feed: Feed, errand: Errand, run: Option<i64>, tally: &Tally<'_>) -> Result<bool, StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
-        Ok(self.with(feed.tenant, |draft, base, _| {
+        Ok(self.with(feed.tenant, |draft, base, effects| {
             let Some(row) = draft.reread(base, feed, errand) else { return false };
             let counts = match run {
                 Some(run) => row.now.run == run,
                 None => row.started_at.is_some() && row.finished_at.is_none(),
             };
             if counts {
+                effects.tallied = Some((feed, errand));
                 row.records += tally.records;
                 row.new += tally.new;
                 row.updated += tally.updated;
@@ -402,19 +290,7 @@ impl StoreTx for Tx {
 
     async fn reconcile(&mut self, feed: Feed, errand: Errand, comparison: &Comparison) -> Result<(u64, u64), StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
-        Ok(self.with(feed.tenant, |draft, base, _| {
-            let Some(row) = draft.reread(base, feed, errand).cloned() else { return (0, 0) };
-            let only_stored = comparison.only_stored.iter().take(MOST_IDS).cloned().collect();
-            draft.reconciliations.push(ReconciliationRow {
-                source: feed.source,
-                by_operator: errand == Errand::Reconcile,
-                run: row.now.run,
-                stretch: (row.now.from, row.now.to),
-                counts: [comparison.at_source, comparison.stored, row.new, row.updated, comparison.only_stored_count],
-                ids: [row.missing, row.changed, only_stored],
-            });
-            (row.new, row.updated)
-        }))
+        Ok(self.with(feed.tenant, |draft, base, _| writes::reconcile(draft, base, feed, errand, comparison)))
     }
 
     async fn commit(mut self) -> Result<(), StoreError> {
@@ -439,28 +315,4 @@ impl StoreTx for Tx {
     }
 
     async fn rollback(self) {}
-}
-
-pub(super) fn fresh_reread(now: Reread, started_at: Option<crate::time::Ms>) -> RereadRow {
-    RereadRow {
-        now,
-        asked_at: None,
-        started_at,
-        finished_at: None,
-        cancelled_at: None,
-        records: 0,
-        new: 0,
-        updated: 0,
-        late: 0,
-        missing: Vec::new(),
-        changed: Vec::new(),
-    }
-}
-
-fn keep(list: &mut Vec<String>, ids: &[&str]) {
-    for id in ids {
-        if list.len() < MOST_IDS && !list.iter().any(|kept| kept == id) {
-            list.push((*id).to_owned());
-        }
-    }
 }

@@ -104,7 +104,7 @@ impl Maker<'_> {
             let mut stamp = self.stamp(updated);
             if self.dice.chance(0.06) {
                 // A lagging copy of the source shows an older state once more.
-                stamp = self.stamp(updated - self.dice.range(SECOND, 8 * MINUTE));
+                stamp = self.stamp((updated - self.dice.range(SECOND, 8 * MINUTE)).max(created));
                 self.tally.fire(Fault::OlderAfterNewer);
             }
             shown = (updated + self.delay(updated)).max(shown + 1);

@@ -13,7 +13,7 @@ fn outcome(answers: &[(&[u8], bool)]) -> Outcome {
     let mut last = Outcome::Continue;
     for (index, (ids, link)) in answers.iter().enumerate() {
         assert_eq!(last, Outcome::Continue, "before answer {index}");
-        let rows: Vec<_> = ids.iter().map(|id| Row { key: ContentHash([*id; 32]), stamp: Some(AT) }).collect();
+        let rows: Vec<_> = ids.iter().map(|id| Row { key: ContentHash([*id; 32]), stamp: Some(AT), created: Some(AT) }).collect();
         last = exhaust.answer(&rows, link.then_some(()), bounds);
     }
     last
@@ -62,7 +62,7 @@ fn a_span_that_never_stands_still_becomes_a_gap() {
     let mut exhaust = Exhaust::<()>::afresh(Span::tick(AT));
     let bounds = Bounds { top: 10, longest: 1, max_skip: 100, ceiling: AT };
     let outcome = (0..100_u8).find_map(|id| {
-        let row = Row { key: ContentHash([id; 32]), stamp: Some(AT) };
+        let row = Row { key: ContentHash([id; 32]), stamp: Some(AT), created: Some(AT) };
         let page = exhaust.answer(&[row], None, bounds);
         let end = if page == Outcome::Continue { exhaust.answer(&[], None, bounds) } else { page };
         (end != Outcome::Continue).then_some(end)
@@ -73,7 +73,7 @@ fn a_span_that_never_stands_still_becomes_a_gap() {
 #[test]
 fn the_cursor_reaches_neither_past_the_span_nor_past_the_ceiling() {
     let span = Span { from: AT, before: Some(Ticks(2_000)) };
-    let row = |stamp| Row { key: ContentHash([0; 32]), stamp: Some(Ticks(stamp)) };
+    let row = |stamp| Row { key: ContentHash([0; 32]), stamp: Some(Ticks(stamp)), created: Some(Ticks(stamp)) };
     let exhaust = Exhaust::<()>::after(span, vec![row(1_500), row(1_900), row(2_000), row(9_000)], Ticks(1_800));
     assert_eq!(exhaust.newest(), Some(Ticks(1_500)));
     let exhaust = Exhaust::<()>::after(span, vec![row(1_500), row(2_000), row(1_900)], Ticks(5_000));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use domain::{Axis, GapKind, Ticks};
+use domain::{Axis, FeedState, GapKind, Order, Ticks};
 use microsoft::ApiErrorKind;
 
 use super::model::{Answers, Link, Links, Model, ModelRow, NOW, TooMuch, every};
@@ -102,6 +102,25 @@ fn a_record_at_fault_is_found_when_it_becomes_readable_and_the_gap_heals() {
     assert!(store.gaps.is_empty() && store.missing(&model).is_empty());
     store.later += SECOND;
     assert!(read(&mut store, &mut model, &mut learnt) <= 2, "polling need not go around any more");
+}
+
+#[test]
+fn a_source_whose_every_answer_is_too_large_is_given_up_and_no_record_is_blamed() {
+    let state = FeedState { watermark: Some(NOW.minus(MINUTE)), ..FeedState::default() };
+    for order in [Order::Ascending, Order::Windows] {
+        let mut learnt = Learnt::default();
+        let mut walk = Walk::<Link>::new(&FeedState { order, ..state.clone() }, rules(1000, 500, true), NOW, &learnt);
+        let mut asked = 0;
+        loop {
+            walk.query(&learnt);
+            asked += 1;
+            assert!(asked <= 60, "{order:?}: nobody is told for too long");
+            match walk.failed(&ApiErrorKind::TooLarge, NOW, &mut learnt) {
+                Reaction::Adapted(step) => assert!(step.gaps.is_empty() && !step.done && step.watermark.is_none(), "{step:?}"),
+                Reaction::GiveUp => break,
+            }
+        }
+    }
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn one_alert_of_the_year_9999_blinds_nobody() {
 
 #[test]
 fn a_source_that_shows_more_than_the_window_does_not_move_the_cursor_out_of_it() {
-    let row = |stamp| Row { key: ContentHash([0; 32]), stamp: Some(stamp) };
+    let row = |stamp| Row { key: ContentHash([0; 32]), stamp: Some(stamp), created: Some(stamp) };
     let span = Span { from: NOW.minus(DAY), before: Some(NOW.minus(SECOND * 60)) };
     let inside = NOW.minus(SECOND * 61);
     assert_eq!(newest(&[row(inside), row(NOW.minus(SECOND * 60)), row(NOW)], span, NOW), Some(inside));

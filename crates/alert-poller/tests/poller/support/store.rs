@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::ports::{Cursors, StoreUnavailable};
+use domain::ports::{Cursors, StoreUnavailable, StoredId};
 use domain::{
     AlertId, Axis, Committed, Comparison, ContentHash, CursorMove, Epoch, Errand, FeedProgress, FeedState, Gap, Purpose, Record, Refusal,
     Reread, RereadMove, SinkMessage, Source, TenantId, Ticks,
@@ -113,12 +113,12 @@ impl Cursors for Store {
         Ok(open.map(|(key, row)| (key.0, key.1, key.2, row.reread.run)).collect())
     }
 
-    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<AlertId>, StoreUnavailable> {
+    async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<StoredId>, StoreUnavailable> {
         self.reachable()?;
         let latest = lock(&self.latest);
         let stored = latest.get(&(tenant, source)).into_iter().flatten();
-        let inside = stored.filter(|(_, stamp)| stamp.is_some_and(|stamp| stamp >= from && stamp < to));
-        Ok(inside.map(|(id, _)| AlertId::new(id.clone())).collect())
+        let from_then_on = stored.filter(|(_, stamp)| stamp.is_some_and(|stamp| stamp >= from));
+        Ok(from_then_on.map(|(id, stamp)| StoredId { id: AlertId::new(id.clone()), due: *stamp < Some(to) }).collect())
     }
 
     async fn to_replay(&self, _: TenantId, _: Source, limit: u32) -> Result<Vec<Bytes>, StoreUnavailable> {
@@ -164,8 +164,8 @@ impl Store {
         match &batch.cursor {
             None => {}
             Some(CursorMove::Begin { live_from, history_from }) => self.begin(key, *live_from, *history_from),
-            Some(CursorMove::Live { watermark }) => self.advance(key, *watermark),
-            Some(CursorMove::Reread(reread)) => committed.cancelled = !self.reread(key, reread),
+            Some(CursorMove::Live { from, watermark }) => committed.void = !self.advance(key, *from, *watermark),
+            Some(CursorMove::Reread(reread)) => committed.void = !self.reread(key, reread),
         }
         if let Purpose::Reread { errand, .. } = batch.purpose {
             let mut rows = lock(&self.rereads);
@@ -238,22 +238,33 @@ impl Store {
         }
     }
 
-    fn advance(&self, key: Key, watermark: Ticks) {
+    /// `false` when it is void.
+    fn advance(&self, key: Key, from: Ticks, watermark: Ticks) -> bool {
         let mut feeds = lock(&self.feeds);
         let state = feeds.entry(key).or_default();
         let before = state.watermark.expect("a feed begins before it moves");
+        if before < from {
+            return false;
+        }
         let missing = self.missing_between(key.0, Axis::Update, before, watermark, Ticks(i64::MAX));
         assert!(missing.is_empty(), "the cursor of {} passed {missing:?}", key.0);
         state.watermark = Some(before.max(watermark));
+        true
     }
 
     /// `false` when it is void.
-    fn reread(&self, key: Key, RereadMove { now, whole, comparison }: &RereadMove) -> bool {
+    fn reread(&self, key: Key, RereadMove { now, before, whole, comparison }: &RereadMove) -> bool {
         let mut rows = lock(&self.rereads);
         let row_key = (key.0, key.1, now.errand);
         let finished_at = now.finished_at.and(lock(&self.clock).as_ref().map(WorldClock::truth));
         let reread = Reread { finished_at, ..now.clone() };
         let mut checked = now.to;
+        if let Some((axis, left)) = before {
+            let as_far = |row: &Reread| if row.axis == *axis { row.left <= *left } else { row.axis == Axis::Creation };
+            if !rows.get(&row_key).is_some_and(|row| row.reread.run == now.run && row.reread.finished_at.is_none() && as_far(&row.reread)) {
+                return false;
+            }
+        }
         match rows.get_mut(&row_key) {
             Some(row) if now.run == row.reread.run && row.reread.finished_at.is_none() => {
                 if now.axis == row.reread.axis {
@@ -275,7 +286,7 @@ impl Store {
             assert!(missing.is_empty(), "{} of {} passed {missing:?}", now.errand, key.0);
         }
         if let Some((from, to)) = *whole {
-            assert!(now.axis == Axis::Update && from <= to && from == now.left, "{whole:?} of {now:?}");
+            assert!(from <= to && from == now.left, "{whole:?} of {now:?}");
         }
         true
     }

@@ -12,14 +12,14 @@ impl Reference {
         match &batch.cursor {
             None => {}
             Some(CursorMove::Begin { live_from, history_from }) => self.begin(batch.source, *live_from, *history_from),
-            Some(CursorMove::Live { watermark }) => {
-                let feed = self.stored.feeds.entry(batch.source).or_default();
-                feed.watermark = feed.watermark.max(Some(*watermark));
-            }
+            Some(CursorMove::Live { from, watermark }) => match self.stored.feeds.get_mut(&batch.source) {
+                Some(feed) if feed.watermark >= Some(*from) => feed.watermark = feed.watermark.max(Some(*watermark)),
+                _ => committed.void = true,
+            },
             Some(CursorMove::Reread(to)) => {
                 axis = to.now.axis;
                 stands = Some(self.reread(batch, to));
-                committed.cancelled = stands == Some(false);
+                committed.void = stands == Some(false);
             }
         }
         for gap in &batch.gaps {
@@ -35,7 +35,7 @@ impl Reference {
         {
             let row = self.stored.rereads.get_mut(&(batch.source, errand));
             match row.filter(|row| stands == Some(true) || (row.started && !row.finished)) {
-                None => committed.cancelled = true,
+                None => committed.void = true,
                 Some(row) => {
                     row.records += batch.records.len() as u64;
                     row.new += committed.new;
@@ -72,29 +72,45 @@ impl Reference {
         }
         feed.watermark = Some(live_from);
         if history_from < live_from {
-            let row = row(1, Axis::Update, (history_from, live_from), live_from, live_from);
-            self.stored.rereads.entry((source, Errand::Backfill)).or_insert(row);
+            let asked = self.stored.rereads.remove(&(source, Errand::Backfill));
+            let wider = match &asked {
+                None => row(1, Axis::Update, (history_from, live_from), live_from, live_from),
+                Some(asked) => {
+                    let (from, to) = (asked.from.min(history_from), asked.to.max(live_from));
+                    let mut wider = RereadLine { finished: false, cancelled: false, ..asked.clone() };
+                    (wider.run, wider.axis, wider.from, wider.to, wider.left) = (asked.run + 1, Axis::Update, from, to, to);
+                    wider.polled_before = live_from;
+                    wider
+                }
+            };
+            self.stored.rereads.insert((source, Errand::Backfill), wider);
         }
     }
 
-    fn reread(&mut self, batch: &Batch, RereadMove { now, whole, .. }: &RereadMove) -> bool {
+    fn reread(&mut self, batch: &Batch, RereadMove { now, before, whole, .. }: &RereadMove) -> bool {
         let moved = RereadLine {
             started: true,
             finished: now.finished_at.is_some(),
             ..row(now.run, now.axis, (now.from, now.to), now.left, now.polled_before)
         };
-        let line = match self.stored.rereads.get(&(batch.source, now.errand)).cloned() {
+        let on_record = self.stored.rereads.get(&(batch.source, now.errand)).cloned();
+        if let Some((axis, left)) = before {
+            let as_far = |row: &RereadLine| if row.axis == *axis { row.left <= *left } else { row.axis == Axis::Creation };
+            if !on_record.as_ref().is_some_and(|row| row.run == now.run && !row.finished && as_far(row)) {
+                return false;
+            }
+        }
+        let line = match on_record {
             Some(before) if now.run < before.run || (now.run == before.run && before.finished) => return false,
-            Some(before) if now.run == before.run => RereadLine {
-                run: moved.run,
-                axis: moved.axis,
-                from: moved.from,
-                to: moved.to,
-                left: moved.left,
-                polled_before: moved.polled_before,
-                started: true,
-                finished: moved.finished,
-                ..before
+            Some(open) if !open.finished => RereadLine {
+                asked: open.asked && open.run == now.run,
+                records: open.records,
+                new: open.new,
+                updated: open.updated,
+                late: open.late,
+                missing: open.missing,
+                changed: open.changed,
+                ..moved
             },
             _ => moved,
         };
