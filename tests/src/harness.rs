@@ -19,7 +19,7 @@ pub use changes::Changes;
 pub use elsewhere::serve_elsewhere;
 pub use eventually::eventually;
 pub use look::TenantHealth;
-pub use pg_proxy::{Loss, PgProxy};
+pub use pg_proxy::{Loss, PgProxy, Pooler};
 pub use postgres::TestDatabase;
 pub use proc_stats::{Metrics, Usage};
 pub use process::{Daemon, Finished, finish, run, run_in, run_with_input};

@@ -6,14 +6,15 @@
 //! only by `tocsin db migrate` or `serve --migrate`.
 
 mod schema;
+mod sessions;
 
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use local_postgres::{Durability, LocalPostgres, StartError};
+use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
 
 use crate::config::{Config, UrlSource, read_secret_file};
 use crate::failure::{Exit, Failure};
@@ -87,9 +88,18 @@ impl Reached {
         let described =
             if embedded { format!("the embedded server in {}", config.postgres_folder().display()) } else { describe(&options) };
         let reached = Self { options, owner, embedded, server, described };
-        // One connection now, so that a wrong address is one sentence at once and not a retry loop.
-        match tokio::time::timeout(Duration::from_secs(10), reached.options.connect()).await {
-            Ok(Ok(connection)) => sqlx::Connection::close(connection).await.map_err(Failure::from)?,
+        // It is asked now, so that a wrong address is one sentence at once and not a retry loop.
+        match tokio::time::timeout(Duration::from_secs(10), sessions::are_our_own(&reached.options)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => {
+                return Err(Failure::new(
+                    Exit::Config,
+                    format!(
+                        "{} is behind a connection pooler in transaction mode, and tocsin needs sessions of its own; give [database] url a direct connection or a pool in session mode",
+                        reached.described
+                    ),
+                ));
+            }
             Ok(Err(error)) => return Err(unreachable(&reached.described, &error)),
             Err(_) => {
                 return Err(Failure::new(

@@ -4,6 +4,7 @@
 //! are about something; everything else gets through. What networks do besides, [`super::Proxy`] does.
 
 mod frames;
+mod pooler;
 mod wires;
 
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+pub use self::pooler::Pooler;
 
 /// What becomes of a connection whose answer to COMMIT is swallowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +81,7 @@ impl PgProxy {
     /// # Errors
     /// When that cannot be read.
     pub fn url(&self, direct: &str) -> anyhow::Result<String> {
-        let (scheme, rest) = direct.split_once("://").context("no scheme in the URL")?;
-        let (rest, _) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').context("no database in the URL")?;
-        let login = authority.rsplit_once('@').map(|(login, _)| format!("{login}@")).unwrap_or_default();
-        Ok(format!("{scheme}://{login}{}/{database}?sslmode=disable", self.address))
+        through(self.address, direct)
     }
 
     /// Swallows the answers to the next `times` COMMITs that the server carried out, of transactions with a
@@ -120,6 +119,15 @@ impl Shared {
         self.swallowed.fetch_add(1, Ordering::Relaxed);
         Some(appetite.loss)
     }
+}
+
+/// The URL of a database, given the direct one, by another address.
+fn through(address: SocketAddr, direct: &str) -> anyhow::Result<String> {
+    let (scheme, rest) = direct.split_once("://").context("no scheme in the URL")?;
+    let (rest, _) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_once('/').context("no database in the URL")?;
+    let login = authority.rsplit_once('@').map(|(login, _)| format!("{login}@")).unwrap_or_default();
+    Ok(format!("{scheme}://{login}{}/{database}?sslmode=disable", address))
 }
 
 impl Server {
