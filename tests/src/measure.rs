@@ -1,9 +1,22 @@
-//! Figures that stories bound loosely, and that benches and the soak report exactly.
+//! Figures that stories bound loosely and `./dev bench` reports exactly.
 
 pub mod handover;
 pub mod neighbours;
 
 use std::time::Duration;
+
+use crate::harness::{Setup, TestDatabase, World};
+
+/// A world on this server, or on the one that `DATABASE_URL` names; every customer is imported.
+async fn world_on(server: Option<&str>, setup: Setup) -> anyhow::Result<World> {
+    let database = match server {
+        Some(url) => TestDatabase::create_on(url).await?,
+        None => TestDatabase::create().await?,
+    };
+    let world = World::build_on(setup, Some(database)).await?;
+    world.import_all().await?;
+    Ok(world)
+}
 
 /// Some spans of time, for their quantiles.
 #[derive(Clone, Debug, Default)]

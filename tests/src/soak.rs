@@ -11,23 +11,22 @@ pub mod faults;
 pub mod lab;
 pub mod load;
 pub mod report;
+pub mod rest;
 pub mod sampler;
 pub mod witness;
 
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use simulator::{Effect, Rule, SimTenant};
 use tokio::time::Instant;
 
-use crate::harness::{Tally, eventually};
 use dice::Dice;
 use faults::{cloud, host, records};
-use lab::{CROWDED, FIRST_PATIENT, HEALTHY, Lab, PATIENTS, STRICT};
+use lab::{CROWDED, FIRST_PATIENT, LARGE, Lab, PATIENTS, STRICT};
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -54,12 +53,12 @@ pub fn quantile(values: &mut [f64], quantile: f64) -> Option<f64> {
     values.get(at).copied()
 }
 
-/// How many times more work waits for this machine than it has processors; at least 1. What is promised in seconds is
-/// promised of a machine that has nothing else to do.
+/// How many times more work waits for this machine than it has processors; at least 1, and at most 3, for a part of that
+/// work is our own. What is promised in seconds is promised of a machine that has nothing else to do.
 pub fn crowding() -> f64 {
     let load = std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
     let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
-    (load.unwrap_or(1.0) / processors).max(1.0)
+    (load.unwrap_or(1.0) / processors).clamp(1.0, 3.0)
 }
 
 /// Runs to the end and answers the report.
@@ -93,14 +92,22 @@ async fn through(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish, begun: I
     };
     samples?;
     say("faults are off; waiting until everything is stored");
-    let rest = at_rest(lab, replicas).await;
+    let rest = rest::at_rest(lab, replicas, wish).await;
     report::Report::write(lab, wish, begun, rest).await
 }
+
+/// Faults that fill memory with one record, or with one answer. They come when everything else is over: beside them
+/// nobody could tell what an outage of the database costs.
+const FILLING: [u8; 2] = [12, 31];
+
+/// What the sign-in service says of our app concerns all customers: beside it nobody could tell how fast a replica is.
+const OF_THE_APP: [u8; 1] = [35];
 
 /// Fires everything, and goes on until the time is over.
 async fn faults_on(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(wish.seconds);
-    let mut order: Vec<&cloud::Recipe> = cloud::RECIPES.iter().collect();
+    let mut order: Vec<&cloud::Recipe> =
+        cloud::RECIPES.iter().filter(|recipe| ![FILLING.as_slice(), &OF_THE_APP].concat().contains(&recipe.fault)).collect();
     Dice::of(wish.seed, 2).shuffle(&mut order);
     // Those that wait for each other's traces would only wait: each worker has customers of its own.
     let waiting: Mutex<VecDeque<(&cloud::Recipe, usize)>> = Mutex::new(order.iter().map(|recipe| (*recipe, 0)).collect());
@@ -116,6 +123,26 @@ async fn faults_on(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish) -> any
         patients(lab, customers(2), &waiting, end),
         patients(lab, customers(3), &waiting, end),
     )?;
+    fill(lab, replicas, wish).await
+}
+
+/// The largest record and the largest answer, while the replica that reads them may be killed.
+async fn fill(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish) -> anyhow::Result<()> {
+    let (large, bombed) = (&lab.tenants[LARGE], &lab.tenants[LARGE + 1]);
+    for batch in records::BATCHES.iter().filter(|batch| FILLING.contains(&batch.fault)) {
+        lab.book.fired(batch.fault, (batch.publish)(lab, large)?);
+    }
+    for recipe in cloud::RECIPES.iter().filter(|recipe| FILLING.contains(&recipe.fault)) {
+        if let Err(error) = cloud::suffer(lab, recipe, 0, bombed).await {
+            lab.book.failed(recipe.fault, format!("{error:#}"));
+            lab.cloud.clear_script_of(bombed.directory_id);
+        }
+    }
+    if let Err(error) = host::kill(lab, replicas, &mut Dice::of(wish.seed, 4)).await {
+        lab.book.failed(56, format!("while a large record is read: {error:#}"));
+        all_well(lab, replicas).await?;
+    }
+    say("the largest record and the largest answer are through");
     Ok(())
 }
 
@@ -147,7 +174,7 @@ async fn hosts(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish, end: Insta
 }
 
 /// Whatever was done to the replicas is over: both run and reach everything.
-async fn all_well(lab: &Lab, replicas: &mut host::Replicas) -> anyhow::Result<()> {
+pub(crate) async fn all_well(lab: &Lab, replicas: &mut host::Replicas) -> anyhow::Result<()> {
     for replica in replicas.iter_mut() {
         replica.database.clear();
         replica.database.swallow_commits(0);
@@ -177,8 +204,7 @@ async fn batches(lab: &Lab, end: Instant) -> anyhow::Result<()> {
             if round > 0 && Instant::now() >= end {
                 return Ok(());
             }
-            // Twenty megabytes are read again by every look back, so one of them is enough.
-            if round == 0 || batch.fault != 31 {
+            if !FILLING.contains(&batch.fault) {
                 let tenant = &lab.tenants[if batch.fault == 21 { CROWDED } else { FIRST_PATIENT + (number + round) % PATIENTS }];
                 let made = (batch.publish)(lab, tenant)?;
                 lab.book.fired(batch.fault, made);
@@ -212,89 +238,6 @@ async fn patients(
         }
     }
     Ok(())
-}
-
-/// What the world has come to once nothing is done to it any more.
-pub struct Rest {
-    /// The count.
-    pub tally: Tally,
-    /// Memory and descriptors of the replicas at the beginning and at the end of a calm stretch, and how long it was.
-    pub calm: Vec<(sampler::Look, sampler::Look)>,
-    /// What did not come to rest.
-    pub troubles: Vec<String>,
-}
-
-async fn at_rest(lab: &Lab, replicas: &mut host::Replicas) -> anyhow::Result<Rest> {
-    for tenant in lab.tenants.iter().enumerate().filter(|(number, _)| *number != STRICT).map(|(_, tenant)| tenant) {
-        lab.cloud.clear_script_of(tenant.directory_id);
-    }
-    all_well(lab, replicas).await?;
-    // Where an old token is taken for theft, a kill between the answer and its storing costs the sign-in, which shows.
-    let sql = "select directory_id from dash.tenant_health where state = 'needs-consent'";
-    let lost: Vec<uuid::Uuid> = sqlx::query_scalar(sql).fetch_all(&lab.pool()).await?;
-    for tenant in lab.tenants.iter().skip(HEALTHY).filter(|tenant| lost.contains(&tenant.directory_id)) {
-        lab.consent_again(tenant).await?;
-    }
-    let mut troubles = Vec::new();
-    if let Err(error) = cloud::recovered(lab, &lab.tenants.iter().collect::<Vec<_>>()).await {
-        troubles.push(format!("{error:#}"));
-    }
-    // Nothing was ever done to the sign-in of these, and every process that held their tokens was killed again and again.
-    let healthy = cloud::recovered(lab, &lab.tenants.iter().take(HEALTHY).collect::<Vec<_>>()).await;
-    lab.book.check(30, healthy.err().map(|error| format!("{error:#}")));
-    settled(lab, Duration::from_secs(180)).await?;
-    let calm = calm(lab).await?;
-    let tally = settled(lab, Duration::from_secs(60)).await;
-    Ok(Rest { tally: tally?, calm, troubles })
-}
-
-/// The count, as soon as it agrees or the time is up.
-async fn settled(lab: &Lab, limit: Duration) -> anyhow::Result<Tally> {
-    let agreed = eventually("the count agrees", limit, async || {
-        let tally = Tally::take(&lab.cloud.ledger(), &lab.pool()).await.map_err(|error| error.to_string())?;
-        if tally.agrees() { Ok(tally) } else { Err(tally.to_string()) }
-    })
-    .await;
-    match agreed {
-        Ok(tally) => Ok(tally),
-        Err(error) => {
-            say(&format!("{error:#}"));
-            Tally::take(&lab.cloud.ledger(), &lab.pool()).await
-        }
-    }
-}
-
-/// Some load and no faults for a while: what grows now grows for ever.
-async fn calm(lab: &Lab) -> anyhow::Result<Vec<(sampler::Look, sampler::Look)>> {
-    const WARM_UP: Duration = Duration::from_secs(5);
-    const SPAN: Duration = Duration::from_secs(25);
-    lab.changing.store(true, Ordering::Relaxed);
-    let watch = async |span: Duration| {
-        let until = Instant::now() + span;
-        let mut least: Vec<sampler::Look> = Vec::new();
-        while Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            for look in lab.faces().iter().flatten().filter_map(|face| lab.samples.look(face)) {
-                match least.iter_mut().find(|known| known.pid == look.pid) {
-                    // The floor is what stays; what one page needs while it is read does not.
-                    Some(known) => *known = sampler::Look { rss: known.rss.min(look.rss), fds: known.fds.min(look.fds), ..look },
-                    None => least.push(look),
-                }
-            }
-        }
-        least
-    };
-    let stretch = async {
-        watch(WARM_UP).await;
-        let first = watch(SPAN / 2).await;
-        let last = watch(SPAN / 2).await;
-        let pairs = first.into_iter().filter_map(|look| Some((look, *last.iter().find(|later| later.pid == look.pid)?)));
-        pairs.collect()
-    };
-    tokio::select! {
-        pairs = stretch => Ok(pairs),
-        () = load::run(lab, 99) => anyhow::bail!("the load ended"),
-    }
 }
 
 /// The logs of a run that failed outlive it.

@@ -88,12 +88,16 @@ async fn a_comparison_finds_nothing_where_nothing_differs_and_repairs_what_does(
     assert!(fine.stdout.lines().next().is_some_and(|line| line.starts_with(&tenant.name) && line.contains("graph-alerts")), "{fine:?}");
     assert!(said("at the source 60") && said("stored 60") && said("missing 0") && said("changed 0") && said("only stored 0"), "{fine:?}");
 
-    // One alert is lost, one version is lost, and one is stored that the source does not know.
-    let pick = |number: u32| format!("select alert_id from dash.alert order by created_at offset {number} limit 1");
+    // One alert is lost, one version is lost, and one is stored that the source does not know. They are from the middle:
+    // every poll reads the youngest again, and the oldest to learn whether the source sorts, and would mend them first.
+    let pick = |number: u32| {
+        let old = "last_updated_at < now() - interval '1 hour'";
+        format!("select alert_id from dash.alert where {old} order by last_updated_at, alert_id offset {number} limit 1")
+    };
     let ids: Vec<String> = {
         let pool = world.pool().await?;
         let mut ids = Vec::new();
-        for number in [5, 6, 7] {
+        for number in [30, 31, 32] {
             ids.push(sqlx::query_scalar(sqlx::AssertSqlSafe(pick(number))).fetch_one(&pool).await?);
         }
         ids

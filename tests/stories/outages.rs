@@ -27,7 +27,7 @@ async fn connections_that_are_cut_again_and_again_lose_nothing_and_double_nothin
     let mut changes = Changes::default();
     let mut amid = 0;
     for cut in 0..15 {
-        grown(&world, stored(&world).await? + 30 * (cut % 3)).await?;
+        grown(&world, &daemon, stored(&world).await? + 30 * (cut % 3)).await?;
         for tenant in world.cloud.tenants() {
             changes.make(&world, &tenant, 1).await?;
         }
@@ -86,7 +86,7 @@ async fn a_stop_while_the_database_is_away_ends_in_time_and_loses_nothing() -> a
     let database = world.database.as_ref().context("no database")?;
     world.cloud.script(Rule::new(Effect::Slow { ms: 50 }));
     let mut daemon = world.serve()?;
-    grown(&world, 0).await?;
+    grown(&world, &daemon, 0).await?;
     database.shut().await?;
     daemon.terminate().await?;
 
@@ -253,7 +253,7 @@ async fn stops_under_load_end_in_time_and_lose_nothing() -> anyhow::Result<()> {
     for life in 0..6 {
         let before = stored(&world).await?;
         let mut daemon = world.serve()?;
-        grown(&world, before + 40 * life).await?;
+        grown(&world, &daemon, before + 40 * life).await?;
         daemon.terminate().await?;
         let log = daemon.log()?;
         assert!(!log.contains("panicked"), "{}", daemon.last_words());
@@ -364,10 +364,10 @@ async fn states(world: &World) -> anyhow::Result<Vec<String>> {
 }
 
 /// Waits until more than `before` versions are stored.
-async fn grown(world: &World, before: i64) -> anyhow::Result<()> {
+async fn grown(world: &World, daemon: &Daemon, before: i64) -> anyhow::Result<()> {
     eventually("more is stored than before", SOON, async || match stored(world).await {
         Ok(now) if now > before => Ok(()),
-        seen => Err(format!("{seen:?}, where {before} were before")),
+        seen => Err(format!("{seen:?}, where {before} were before; the daemon's last words:\n{}", daemon.last_words())),
     })
     .await
 }

@@ -10,6 +10,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use e2e::harness::{Setup, World, eventually};
+use e2e::measure::Spans;
+use e2e::measure::handover::{Ending, takeovers};
+use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
+use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
 use simulator::{Settings, SourceMix};
 use tokio::time::Instant;
@@ -71,7 +75,79 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         }
         print("idle_rss", &mut sizes, "MB", "resident memory of the daemon, 100 tenants polled every 30 s, nothing new; goal: 64");
     }
+    if ["planned_handover", "failover", "failover_one_machine"].into_iter().any(wanted) {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        for (name, ending, worlds, goal) in [
+            ("planned_handover", Ending::Asked, 3, "2 s"),
+            ("failover", Ending::KilledElsewhere, 5, "p99 45 s"),
+            ("failover_one_machine", Ending::Killed, 3, "none"),
+        ] {
+            if wanted(name) {
+                let seen = takeovers(ending, worlds, 6, worlds, Some(server.url())).await?;
+                let what = format!("from the end of a replica to the next poll of each of its customers, {}; goal: {goal}", seen.how);
+                print_spans(name, &seen.waits, &what);
+                if seen.exits.count() > 0 {
+                    print_spans("planned_exit", &seen.exits, "from SIGTERM to the end of the process; goal: 10 s");
+                }
+            }
+        }
+        server.stop().await?;
+    }
+    for (name, place) in [
+        ("neighbours_40", Neighbourhood { polls: 10, ..Neighbourhood::default() }),
+        ("neighbours_1000", Neighbourhood { tenants: 1000, flood: 1000, interval: Duration::from_secs(15), polls: 2 }),
+    ] {
+        if wanted(name) {
+            let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+            let server = server(&folder).await?;
+            // A figure is worth a bounded time only.
+            let measured = tokio::time::timeout(NEIGHBOURS_WITHIN, measure_neighbours(place, Some(server.url()))).await;
+            neighbours(name, place, &measured.map_err(|_| anyhow::anyhow!("{name}: not within {NEIGHBOURS_WITHIN:?}"))??);
+            server.stop().await?;
+        }
+    }
     Ok(())
+}
+
+/// A measurement of neighbours ends within this, or has failed.
+const NEIGHBOURS_WITHIN: Duration = Duration::from_secs(600);
+
+/// A server that several daemons share, run as in production.
+async fn server(folder: &tempfile::TempDir) -> anyhow::Result<LocalPostgres> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
+    let bindir = std::env::vars_os().find(|(name, _)| name == "PG_BINDIR").map(|(_, value)| value.into());
+    let settings = vec![("max_connections".to_owned(), "300".to_owned())];
+    let options = local_postgres::Options {
+        folder: folder.path().to_owned(),
+        purpose: "a bench".to_owned(),
+        durability: Durability::Full,
+        bindir,
+        settings,
+    };
+    Ok(LocalPostgres::start(options).await?)
+}
+
+fn neighbours(name: &str, place: Neighbourhood, seen: &e2e::measure::neighbours::Lateness) {
+    let what = format!("lateness of the polls of {} healthy customers every {} s", place.tenants * 8 / 10 - 1, place.interval.as_secs());
+    print_spans(&format!("{name}_alone"), &seen.alone, &format!("{what}, nobody sick"));
+    print_spans(
+        &format!("{name}_beside"),
+        &seen.beside,
+        &format!("{what}, a tenth hanging, a tenth throttled, one with {} new alerts", place.flood),
+    );
+    print(&format!("{name}_rise"), &mut [seen.rise().as_secs_f64()], "s", "by how much p99 rose beside the sick; goal: 2 s");
+    print(&format!("{name}_flood"), &mut [seen.took.as_secs_f64()], "s", &format!("until all {} were stored, counted", seen.stored));
+}
+
+fn print_spans(name: &str, spans: &Spans, against: &str) {
+    let seconds = |span: Duration| (span.as_secs_f64() * 1000.0).round() / 1000.0;
+    println!(
+        "{}",
+        json!({ "bench": name, "value": seconds(spans.quantile(0.99)), "unit": "s", "against": against,
+                "p50": seconds(spans.quantile(0.5)), "p99": seconds(spans.quantile(0.99)), "max": seconds(spans.max()), "of": spans.count() })
+    );
 }
 
 fn print(name: &str, values: &mut [f64], unit: &str, against: &str) {

@@ -11,7 +11,7 @@ use simulator::{Endpoint, JournalEntry, Settings, SourceMix, Stamp};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Spans;
+use super::{Spans, world_on};
 use crate::harness::{Daemon, Setup, World, eventually, serve_elsewhere, side_by_side, signals};
 
 /// How a replica goes.
@@ -36,12 +36,12 @@ pub struct Takeovers {
     pub how: &'static str,
 }
 
-/// Lets one of two replicas go in each of so many worlds, side by side.
+/// Lets one of two replicas go in each of so many worlds, side by side, on this server or on that of `DATABASE_URL`.
 ///
 /// # Errors
 /// When a customer is not taken over within two minutes, or a count does not fit afterwards.
-pub async fn takeovers(ending: Ending, worlds: usize, tenants: usize, at_once: usize) -> anyhow::Result<Takeovers> {
-    let cases = (0..worlds).map(|number| (format!("{ending:?} {number}"), takeover(ending, number, tenants)));
+pub async fn takeovers(ending: Ending, worlds: usize, tenants: usize, at_once: usize, server: Option<&str>) -> anyhow::Result<Takeovers> {
+    let cases = (0..worlds).map(|number| (format!("{ending:?} {number}"), takeover(ending, number, tenants, server.map(str::to_owned))));
     let seen = side_by_side(at_once, cases).await?;
     let how = seen.first().map_or("", |one| one.how);
     let waits = seen.iter().flat_map(|one| one.waits.iter().copied()).collect();
@@ -54,9 +54,9 @@ struct Seen {
     how: &'static str,
 }
 
-async fn takeover(ending: Ending, number: usize, tenants: usize) -> anyhow::Result<Seen> {
+async fn takeover(ending: Ending, number: usize, tenants: usize, server: Option<String>) -> anyhow::Result<Seen> {
     let cloud = Settings { seed: number as u64, tenants, history: 5, sources: SourceMix::GraphOnly, ..Settings::default() };
-    let world = World::with_tenants(Setup { cloud, ..Setup::default() }).await?;
+    let world = world_on(server.as_deref(), Setup { cloud, ..Setup::default() }).await?;
     let (mut first, other_host) = start(&world, ending, "first").await?;
     world.settled(Duration::from_secs(120)).await?;
     let of_first = tokens(&polls(&world));

@@ -5,17 +5,21 @@ use std::fmt;
 use std::time::Duration;
 
 use simulator::{Effect, Endpoint, RetryAfter, Rule, Settings, SimTenant, SourceMix, Stamp};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Spans;
-use crate::harness::{Setup, World, eventually};
+use super::{Spans, world_on};
+use crate::harness::{Daemon, Setup, World, eventually};
+
+/// Alerts that each customer has from the beginning.
+const HISTORY: usize = 5;
 
 /// The world to measure in.
 #[derive(Clone, Copy, Debug)]
 pub struct Neighbourhood {
     /// Customers in all. A tenth of them is left without an answer, a tenth is throttled.
     pub tenants: usize,
-    /// Alerts that one more of them has.
+    /// Alerts that one more of them has all at once. Every one of them has to be stored in the end.
     pub flood: usize,
     /// Between two polls of a feed.
     pub interval: Duration,
@@ -36,6 +40,10 @@ pub struct Lateness {
     pub alone: Spans,
     /// Beside the sick.
     pub beside: Spans,
+    /// How many alerts of the one with very many were stored in the end, by the count.
+    pub stored: usize,
+    /// How long that took.
+    pub took: Duration,
 }
 
 impl Lateness {
@@ -47,18 +55,21 @@ impl Lateness {
 
 impl fmt::Display for Lateness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "without the sick: {}; beside them: {}; rise of p99 {:.2} s", self.alone, self.beside, self.rise().as_secs_f64())
+        let (rise, took) = (self.rise().as_secs_f64(), self.took.as_secs_f64());
+        write!(f, "without the sick: {}; beside them: {}; rise of p99 {rise:.2} s; ", self.alone, self.beside)?;
+        write!(f, "{} alerts of the one with very many stored in {took:.0} s", self.stored)
     }
 }
 
-/// Measures both.
+/// Measures both, on this server or on that of `DATABASE_URL`.
 ///
 /// # Errors
-/// When a healthy customer is not polled often enough within some minutes.
-pub async fn measure_neighbours(place: Neighbourhood) -> anyhow::Result<Lateness> {
-    let cloud = Settings { tenants: place.tenants, history: 5, sources: SourceMix::GraphOnly, ..Settings::default() };
+/// When a healthy customer is not polled often enough within some minutes, or when an alert of the one with very many is
+/// not stored exactly once in the end.
+pub async fn measure_neighbours(place: Neighbourhood, server: Option<&str>) -> anyhow::Result<Lateness> {
+    let cloud = Settings { tenants: place.tenants, history: HISTORY, sources: SourceMix::GraphOnly, ..Settings::default() };
     let config = format!("[poll]\ninterval = \"{}ms\"\noverlap = \"2m\"\n", place.interval.as_millis());
-    let world = World::with_tenants(Setup { cloud, config, ..Setup::default() }).await?;
+    let world = world_on(server, Setup { cloud, config, ..Setup::default() }).await?;
     let tenants = world.cloud.tenants();
     let tenth = place.tenants / 10;
     let (hanging, others) = tenants.split_at(tenth);
@@ -77,6 +88,7 @@ pub async fn measure_neighbours(place: Neighbourhood) -> anyhow::Result<Lateness
         world.cloud.script(Rule::new(effect).tenant(tenant.directory_id).endpoint(Endpoint::Graph));
     }
     world.cloud.publish_new(flooded[0].directory_id, place.flood)?;
+    let begun = Instant::now();
     eventually("every sick customer is sick", Duration::from_secs(120), async || {
         let journal = world.cloud.journal();
         let well = |tenant: &&SimTenant| !journal.iter().any(|entry| entry.tenant == Some(tenant.directory_id) && entry.status != 200);
@@ -86,10 +98,28 @@ pub async fn measure_neighbours(place: Neighbourhood) -> anyhow::Result<Lateness
     .await?;
     let beside = lateness(&world, healthy, place).await?;
 
+    let stored = all_stored(&world, &daemon, flooded[0].directory_id, place).await?;
+    let took = begun.elapsed();
     world.cloud.clear_script();
     daemon.kill().await?;
     world.end().await?;
-    Ok(Lateness { alone, beside })
+    Ok(Lateness { alone, beside, stored, took })
+}
+
+/// Waits until every alert of the one with very many is stored, while the sick are still sick, and counts.
+async fn all_stored(world: &World, daemon: &Daemon, flooded: Uuid, place: Neighbourhood) -> anyhow::Result<usize> {
+    let whole = place.tenants * HISTORY + place.flood;
+    eventually("everything is stored", Duration::from_secs(600), async || match daemon.metric("tocsin_alerts_stored_total", "").await {
+        Ok(stored) if stored >= whole as f64 => Ok(()),
+        seen => Err(format!("{seen:?} of {whole}")),
+    })
+    .await?;
+    let tally = world.tally().await?;
+    let theirs = |places: &[String]| places.iter().filter(|place| place.starts_with(&flooded.to_string())).count();
+    let (lost, twice, unknown) = (theirs(&tally.lost), theirs(&tally.duplicated), theirs(&tally.unknown));
+    anyhow::ensure!(lost + twice + unknown == 0, "lost {lost}, twice {twice}, unknown {unknown}\n{tally}");
+    let stored = world.count(&format!("select from dash.alert where directory_id = '{flooded}'")).await?;
+    Ok(usize::try_from(stored)? - HISTORY)
 }
 
 /// Watches until every healthy customer was polled often enough; by how much more than the interval lay between two polls.

@@ -29,6 +29,8 @@ pub const HEALTHY: usize = 4;
 pub const NEIGHBOURS: usize = 4;
 /// Where the customers begin at which faults are aimed one after the other.
 pub const FIRST_PATIENT: usize = HEALTHY + NEIGHBOURS;
+/// The one of these with the largest record.
+pub const LARGE: usize = FIRST_PATIENT;
 /// How many of these there are.
 pub const PATIENTS: usize = 8;
 /// The one whose refresh tokens rotate strictly.
@@ -240,6 +242,24 @@ impl Lab {
             if held == [(replica, all)] { Ok(()) } else { Err(format!("{held:?}")) }
         })
         .await
+    }
+
+    /// Those of these customers whose lease this replica holds.
+    ///
+    /// # Errors
+    /// When it is down, or the database cannot be asked.
+    pub async fn held_by(&self, replica: &Replica, tenants: &[SimTenant]) -> anyhow::Result<Vec<Uuid>> {
+        let id = replica.daemon.as_ref().context("the replica is down")?.replica_id().await?;
+        let ids: Vec<Uuid> = tenants.iter().map(|tenant| tenant.directory_id).collect();
+        let sql = "select tenant from tocsin.lease where holder = $1 and expires_at > now() and tenant = any($2)";
+        Ok(sqlx::query_scalar(sql).bind(id).bind(&ids).fetch_all(&self.pool()).await?)
+    }
+
+    /// By how much a limit in seconds is widened now; see [`super::crowding`]. It is kept for the report.
+    pub fn crowding(&self) -> f64 {
+        let factor = super::crowding();
+        self.book.measure("crowding", factor);
+        factor
     }
 
     async fn held(&self) -> Result<Vec<(Uuid, i64)>, String> {

@@ -41,11 +41,6 @@ impl Samples {
         self.looks.lock().map(|looks| looks.clone()).unwrap_or_default()
     }
 
-    /// The most memory that any replica has needed so far.
-    pub fn most_memory(&self) -> u64 {
-        self.looks().iter().map(|look| look.rss).max().unwrap_or(0)
-    }
-
     /// What the ladder has found that polling had missed, over all lives of the replicas.
     pub fn late_found(&self) -> f64 {
         self.late.lock().map(|late| late.values().sum()).unwrap_or_default()
@@ -140,11 +135,11 @@ impl Asked {
 
     /// The last live poll that came in before this. The service names its time when it answers, and in whole seconds,
     /// which the daemon takes for their end: what became visible after the look is not in the answer.
-    fn last_before(&self, tenant: Uuid, source: Source, caught_up: i64) -> i64 {
+    fn last_before(&self, tenant: Uuid, source: Source, caught_up: i64) -> Option<i64> {
         const SECOND: i64 = 10_000_000;
         let endpoint = if source == Source::MdeAlerts { Endpoint::Defender } else { Endpoint::Graph };
         let all = self.at.get(&(tenant, endpoint));
-        all.and_then(|all| all.iter().copied().filter(|at| *at < caught_up - SECOND).max()).unwrap_or(i64::MIN)
+        all.and_then(|all| all.iter().copied().filter(|at| *at < caught_up - SECOND).max())
     }
 }
 
@@ -169,10 +164,13 @@ async fn cursors(lab: &Lab, asked: &Asked) {
         let ledger = lab.cloud.ledger().rows(tenant.directory_id);
         for (_, source, caught_up) in feeds.iter().filter(|(whose, ..)| *whose == tenant.directory_id) {
             let wanted = if source == Source::MdeAlerts.name() { Source::MdeAlerts } else { Source::GraphAlerts };
-            let last = asked.last_before(tenant.directory_id, wanted, *caught_up);
+            let Some(last) = asked.last_before(tenant.directory_id, wanted, *caught_up) else { continue };
             let remembered = |row: &&LedgerRow| !forgotten.iter().any(|(from, to)| (*from..*to).contains(&row.visible_at.ticks()));
-            let due = ledger.iter().filter(|row| row.source == wanted && visible(row, last)).filter(remembered);
-            let missing = due.filter(|row| {
+            let due: Vec<_> = ledger.iter().filter(|row| row.source == wanted && visible(row, last)).filter(remembered).collect();
+            if due.is_empty() {
+                continue; // Nothing to compare with.
+            }
+            let missing = due.iter().filter(|row| {
                 let id = row.alert_id.clone().unwrap_or_default();
                 stored.get(&(source.clone(), id)).is_none_or(|count| usize::try_from(*count).is_ok_and(|count| count < row.version))
             });

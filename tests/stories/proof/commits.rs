@@ -1,4 +1,5 @@
-//! Faults 45 and 46: Postgres ends in the middle of everything, and answers to COMMIT are lost. I1, I3, I5, I29.
+//! Faults 45 and 46: Postgres ends in the middle of everything, and answers to COMMIT are lost, while two replicas store.
+//! I1, I3, I5, I29.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ async fn lost(times: u64, loss: Loss) -> anyhow::Result<()> {
     let proxy = PgProxy::start(&direct).await?;
     let config = world.config_for("behind-the-proxy", &proxy.url(&direct)?)?;
     proxy.swallow_commits(times, loss, STORES);
-    let mut daemon = world.serve_config(&config, &[])?;
+    let mut replicas = [world.serve_config(&config, &[])?, world.serve_config(&config, &[])?];
     let mut changes = Changes::default();
     let mut news = 0;
     while proxy.swallowed() < times {
@@ -41,13 +42,15 @@ async fn lost(times: u64, loss: Loss) -> anyhow::Result<()> {
             changes.make(&world, &tenant, 1).await?;
         }
         news += 1;
-        anyhow::ensure!(news < 1000, "{} of {times} swallowed: {}", proxy.swallowed(), daemon.last_words());
+        anyhow::ensure!(news < 1000, "{} of {times} swallowed: {}", proxy.swallowed(), replicas[0].last_words());
     }
     let tally = world.settled(LONG).await?;
     anyhow::ensure!(tally.versions_stored >= tally.stored + changes.count(), "{tally}, {} changes", changes.count());
     anyhow::ensure!(proxy.swallowed() == times, "{} of {times} were swallowed", proxy.swallowed());
-    ready(&daemon).await?;
-    daemon.terminate().await?;
+    for replica in &mut replicas {
+        ready(replica).await?;
+        replica.terminate().await?;
+    }
     world.end().await
 }
 
@@ -61,7 +64,7 @@ async fn fault_45_five_immediate_stops_of_postgres_lose_nothing_that_was_committ
     let world = World::build_on(Setup { cloud, config: SMALL_PAGES.into(), ..Setup::default() }, Some(database)).await?;
     world.import_all().await?;
     world.cloud.script(Rule::new(Effect::Slow { ms: 40 }));
-    let mut daemon = world.serve()?;
+    let mut replicas = [world.serve()?, world.serve()?];
     let mut changes = Changes::default();
     let mut amid = 0;
     for stop in 0..5 {
@@ -82,8 +85,10 @@ async fn fault_45_five_immediate_stops_of_postgres_lose_nothing_that_was_committ
     world.cloud.clear_script();
     let tally = world.settled(SOON).await?;
     anyhow::ensure!(tally.published >= 3 * HISTORY + 45 && changes.count() >= 25, "{tally}, {} changes", changes.count());
-    ready(&daemon).await?;
-    daemon.terminate().await?;
+    for replica in &mut replicas {
+        ready(replica).await?;
+        replica.terminate().await?;
+    }
     world.database.context("no database")?.pool.close().await;
     server.stop().await?;
     Ok(())

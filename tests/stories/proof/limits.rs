@@ -74,7 +74,12 @@ async fn second_sigterm() -> anyhow::Result<()> {
     world.end().await
 }
 
-/// For half a minute the process runs for a fifth of a second and then stands still for a whole one.
+/// Requests that the pretend Microsoft has answered so far.
+fn asked(world: &World) -> u64 {
+    world.cloud.journal_totals().values().sum()
+}
+
+/// For half a minute the process comes as far as one request and then stands still for a whole second.
 async fn stutters() -> anyhow::Result<()> {
     let world = world(3, 400).await?;
     let mut daemon = world.serve()?;
@@ -83,9 +88,11 @@ async fn stutters() -> anyhow::Result<()> {
     for _ in 0..25 {
         signals::freeze(pid).await?;
         publish_everywhere(&world, 1)?;
-        tokio::time::sleep(Duration::from_millis(1000)).await;
+        let until = world.cloud.now().plus(Duration::from_secs(1));
+        let asked = asked(&world);
+        eventually("a second goes by", SOON, async || if world.cloud.now() >= until { Ok(()) } else { Err(()) }).await?;
         signals::wake(pid)?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("it comes as far as one request", SOON, async || if self::asked(&world) > asked { Ok(()) } else { Err(asked) }).await?;
     }
     world.settled(LONG).await?;
     anyhow::ensure!(!daemon.log()?.contains("panicked"), "{}", daemon.last_words());

@@ -71,7 +71,7 @@ pub const FAULTS: &[Entry] = &[
     fault(51, "deadlock, serialization failure", &[Process, Simulation("StoreContention"), Test("tests/stories/proof/database_refuses.rs", "faults_48_to_55_a_database_that_refuses_is_waited_for_and_named")]),
     fault(52, "lock wait, statement timeout", &[Process, Simulation("StoreContention"), Test("crates/sink/tests/stories/stuck.rs", "a_lock_on_the_alerts_of_one_tenant_stops_that_tenant_and_nobody_else"), Test("tests/stories/proof/database_refuses.rs", "faults_48_to_55_a_database_that_refuses_is_waited_for_and_named")]),
     fault(53, "schema newer", &[Process]),
-    fault(54, "a pooler in transaction mode", &[Skipped("there is no pooler on this machine; the daemon sets a role and prepares statements per session, so it needs sessions")]),
+    fault(54, "a pooler in transaction mode: told at the start", &[Test("tests/stories/bad_input.rs", "fault_54_a_pooler_that_mixes_up_sessions_is_told_before_anything_is_done")]),
     fault(55, "password rotated: the login is refused", &[Process, Test("tests/stories/proof/database_refuses.rs", "faults_48_to_55_a_database_that_refuses_is_waited_for_and_named")]),
     // Processes and their host.
     fault(56, "kill -9", &[Process, Simulation("Crash"), Test("tests/stories/proof/kills.rs", "fault_56_fifty_kills_lose_nothing_and_double_nothing")]),
@@ -79,7 +79,7 @@ pub const FAULTS: &[Entry] = &[
     fault(58, "a second SIGTERM", &[Process, Test("tests/stories/outages.rs", "a_second_ctrl_c_ends_at_once"), Test("tests/stories/proof/limits.rs", "faults_58_61_62_and_64_what_the_host_denies_loses_nothing")]),
     fault(59, "SIGSTOP for longer than a lease", &[Process, Simulation("Freeze"), Test("tests/stories/proof/late.rs", "fault_59_whoever_stood_still_at_a_named_step_for_longer_than_its_lease_writes_nothing_stale")]),
     fault(60, "panic in each task", &[Process, Simulation("Panic"), Test("tests/stories/proof/points.rs", "fault_60_whatever_happens_at_a_named_step_everything_is_stored_once")]),
-    fault(61, "executor blocked", &[Process, Simulation("PointDelay"), Test("tests/stories/proof/limits.rs", "faults_58_61_62_and_64_what_the_host_denies_loses_nothing")]),
+    fault(61, "executor blocked: every thread at once by SIGSTOP, and steps that take long; no single thread is blocked", &[Process, Simulation("PointDelay"), Test("tests/stories/proof/limits.rs", "faults_58_61_62_and_64_what_the_host_denies_loses_nothing")]),
     fault(62, "limit of file descriptors", &[Process, Test("tests/stories/proof/limits.rs", "faults_58_61_62_and_64_what_the_host_denies_loses_nothing")]),
     fault(63, "limit of memory", &[Skipped("an out-of-memory kill needs a control group of our own, and would end other programs of this machine; what it sends is SIGKILL, which is fault 56")]),
     fault(64, "disk of the logs full", &[Process, Test("tests/stories/proof/limits.rs", "faults_58_61_62_and_64_what_the_host_denies_loses_nothing")]),

@@ -9,19 +9,26 @@ use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 
 use super::host::{Replicas, TAKEN_OVER, memory, pick};
-use crate::harness::eventually;
+use crate::harness::{Tally, eventually};
 use crate::soak::dice::Dice;
 use crate::soak::lab::Lab;
+use crate::soak::sampler;
 
 /// I29: memory may grow so much while the database is away.
 const GROWTH: u64 = 32 << 20;
 
-/// I29: looks at memory while the database is away for this long.
-async fn away(lab: &Lab, span: Duration, before: u64) {
+/// I29: looks at memory while the database is away for this long, and compares it, process by process, with what it
+/// was just before.
+async fn away(lab: &Lab, span: Duration, before: &[(u32, u64)]) {
     let until = Instant::now() + span;
     while Instant::now() < until {
-        let grown = memory(lab).saturating_sub(before);
-        lab.book.check(29, (grown > GROWTH).then(|| format!("{} MB more while the database was away", grown >> 20)));
+        for (pid, before) in before {
+            let Ok(now) = sampler::rss(*pid) else { continue };
+            let grown = now.saturating_sub(*before);
+            lab.book.measure("outage_growth_mb", (grown >> 20) as f64);
+            let what = || format!("{} MB more than the {} MB before while the database was away", grown >> 20, before >> 20);
+            lab.book.check(29, (grown > GROWTH).then(what));
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -36,12 +43,12 @@ async fn works_again(lab: &Lab) -> anyhow::Result<()> {
 
 /// Fault 45.
 pub async fn immediate_stop(lab: &Lab, replicas: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
-    let before = lab.samples.most_memory();
+    let before = memory(lab);
     let mut guard = lab.server().await;
     let server = guard.as_mut().context("no server")?;
     server.stop_immediately().await?;
     lab.book.fired(45, 1);
-    away(lab, Duration::from_secs(3), before).await;
+    away(lab, Duration::from_secs(3), &before).await;
     server.start_again().await?;
     lab.server_is_back(server, replicas)?;
     drop(guard);
@@ -64,8 +71,11 @@ pub async fn lost_commits(lab: &Lab, replicas: &mut Replicas, dice: &mut Dice) -
     victim.database.swallow_commits(0);
     let lost = lost.map_err(|error| error.context(format!("{} were lost", victim.database.swallowed() - before)))?;
     lab.book.fired(46, u64::from(lost));
-    lab.book.held(3, u64::from(lost));
-    works_again(lab).await
+    works_again(lab).await?;
+    // Whoever took one of them for failed has written it again by now.
+    let tally = Tally::take(&lab.cloud.ledger(), &lab.pool()).await?;
+    lab.book.check(3, tally.duplicated.first().map(|first| format!("{} versions twice, first {first}", tally.duplicated.len())));
+    Ok(())
 }
 
 /// Fault 47: everything committed in between is gone, cursors and leases included. A walk that was under way goes on
@@ -104,7 +114,7 @@ async fn fall_back(lab: &Lab, replicas: &mut Replicas) -> anyhow::Result<()> {
 
 /// Does something to the database by a statement, throws everybody out, waits, and takes it back.
 async fn spell(lab: &Lab, replicas: &Replicas, fault: u8, on: &str, off: &str, span: Duration) -> anyhow::Result<()> {
-    let before = lab.samples.most_memory();
+    let before = memory(lab);
     let logins: Vec<String> = replicas.iter().map(crate::soak::lab::Replica::login).collect();
     let throw_out = async || {
         let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename::text = any($1)";
@@ -113,7 +123,7 @@ async fn spell(lab: &Lab, replicas: &Replicas, fault: u8, on: &str, off: &str, s
     run(lab, on).await?;
     throw_out().await?;
     lab.book.fired(fault, 1);
-    away(lab, span, before).await;
+    away(lab, span, &before).await;
     run(lab, off).await?;
     throw_out().await?;
     works_again(lab).await
@@ -179,12 +189,12 @@ async fn refusing(lab: &Lab, fault: u8, errors: &[(&str, &str)]) -> anyhow::Resu
 
 /// Fault 52.
 pub async fn locked(lab: &Lab, _: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
-    let before = lab.samples.most_memory();
+    let before = memory(lab);
     let pool = lab.pool();
     let mut lock = pool.begin().await?;
     sqlx::query("lock table tocsin.alert_version in access exclusive mode").execute(&mut *lock).await?;
     lab.book.fired(52, 1);
-    away(lab, Duration::from_secs(6), before).await;
+    away(lab, Duration::from_secs(6), &before).await;
     lock.rollback().await?;
     works_again(lab).await
 }

@@ -15,6 +15,12 @@ use crate::soak::load;
 pub async fn lost_rotation(lab: &Lab, _: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
     let tenant = &lab.tenants[STRICT];
     let id = tenant.directory_id;
+    // A kill may have cost the sign-in before; then there would be nothing to lose.
+    let sql = "select state from dash.tenant_health where directory_id = $1";
+    if sqlx::query_scalar::<_, String>(sql).bind(id).fetch_one(&lab.pool()).await? == "needs-consent" {
+        lab.consent_again(tenant).await?;
+    }
+    cloud::recovered(lab, &[tenant]).await?;
     lab.cloud.script(Rule::new(Effect::ResetAfter { bytes: 0 }).tenant(id).endpoint(Endpoint::Token).times(1));
     lab.cloud.script(Rule::new(Effect::Unauthorized { claims: false }).tenant(id).endpoint(Endpoint::Graph).times(1));
     eventually("an answer is lost", Duration::from_secs(90), async || match lab.cloud.felt(Some(id), "reset_after") {
@@ -34,6 +40,21 @@ pub async fn lost_rotation(lab: &Lab, _: &mut Replicas, _: &mut Dice) -> anyhow:
     lab.book.check(30, told.err().map(|error| format!("{error:#}")));
     lab.consent_again(tenant).await?;
     cloud::recovered(lab, &[tenant]).await
+}
+
+/// Fault 35. A replica that hears of it asks for no customer's token for a while: this is done alone, and awaited.
+pub async fn secret_expired(lab: &Lab, replicas: &mut Replicas, _: &mut Dice) -> anyhow::Result<()> {
+    const REFUSED: &str = "the app registration is refused";
+    const ACCEPTED: &str = "the app registration is accepted again";
+    for recipe in cloud::RECIPES.iter().filter(|recipe| recipe.fault == 35) {
+        cloud::suffer(lab, recipe, 0, &lab.tenants[CROWDED]).await?;
+    }
+    eventually("the app is accepted everywhere", Duration::from_secs(120), async || {
+        let logs = replicas.iter().filter_map(|replica| replica.daemon.as_ref()?.log().ok());
+        let refused = logs.filter(|log| log.rfind(REFUSED) > log.rfind(ACCEPTED)).count();
+        if refused == 0 { Ok(()) } else { Err(refused) }
+    })
+    .await
 }
 
 /// Runs of equal stamps make links necessary; then each way in which a link can lead astray.
