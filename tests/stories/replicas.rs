@@ -88,6 +88,15 @@ async fn a_daemon_that_was_frozen_longer_than_its_leases_writes_nothing_stale_wh
     shared(&[&sleeper, &other], 6).await?;
     world.settled(LONG).await?;
 
+    // The other one must not have anything in its hands later that it has read a second time.
+    eventually("nothing is being read again", LONG, async || {
+        match world.count("select from tocsin.reread where finished_at is null").await {
+            Ok(0) => Ok(()),
+            open => Err(format!("{open:?}")),
+        }
+    })
+    .await?;
+
     // Half each, and no tenant on its way from one to the other, so that the sleeper has some in its hands.
     holds(&sleeper, 3).await?;
     holds(&other, 3).await?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use simulator::{Ledger, Source};
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 /// A body at its place: tenant, source, alert id, SHA-256 in hex.
@@ -49,12 +49,14 @@ impl Tally {
     /// When the database cannot be asked.
     pub async fn take(ledger: &Ledger, pool: &PgPool) -> anyhow::Result<Self> {
         let mut tally = Self::default();
+        // All of it at one instant: what is stored meanwhile must not be there in one list and missing in another.
+        let mut at_once = pool.begin_with("begin isolation level repeatable read read only").await?;
         let mut must: BTreeSet<Place> = BTreeSet::new();
         let mut may: BTreeSet<Place> = BTreeSet::new();
         let mut newest: BTreeMap<(Uuid, String), BTreeSet<String>> = BTreeMap::new();
         let mut nameless: Vec<(Uuid, String)> = Vec::new();
         let sql = "select directory_id, encode(sha256(raw_bytes), 'hex') from dash.quarantine";
-        let quarantined: BTreeSet<(Uuid, String)> = sqlx::query_as(sql).fetch_all(pool).await?.into_iter().collect();
+        let quarantined: BTreeSet<(Uuid, String)> = sqlx::query_as(sql).fetch_all(&mut *at_once).await?.into_iter().collect();
         for row in ledger.all_rows() {
             let hash = row.sha256();
             // A record that cannot be stored as an alert is kept as bytes, and is not lost either.
@@ -80,7 +82,7 @@ impl Tally {
 
         let mut stored: BTreeSet<Place> = BTreeSet::new();
         let sql = "select directory_id, source, alert_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex') from dash.alert_version";
-        for row in sqlx::query(sql).fetch_all(pool).await? {
+        for row in sqlx::query(sql).fetch_all(&mut *at_once).await? {
             let source =
                 if row.try_get::<&str, _>(1)? == Source::MdeAlerts.name() { Source::MdeAlerts.name() } else { Source::GraphAlerts.name() };
             let place = (row.try_get(0)?, source, row.try_get(2)?, row.try_get(3)?);
@@ -95,7 +97,7 @@ impl Tally {
         tally.lost = must.difference(&stored).map(words).collect();
 
         let sql = "select directory_id, alert_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex') from dash.alert";
-        for row in sqlx::query(sql).fetch_all(pool).await? {
+        for row in sqlx::query(sql).fetch_all(&mut *at_once).await? {
             let key: (Uuid, String) = (row.try_get(0)?, row.try_get(1)?);
             tally.stored += 1;
             let hash: String = row.try_get(2)?;
@@ -104,18 +106,18 @@ impl Tally {
             }
         }
         tally.poison_lost = nameless.iter().filter(|record| !quarantined.contains(record)).count();
-        tally.take_incidents(ledger, pool).await?;
+        tally.take_incidents(ledger, &mut at_once).await?;
         Ok(tally)
     }
 
     /// Compares incidents, and where alerts are, of the tenants that are watched through incidents as well.
-    async fn take_incidents(&mut self, ledger: &Ledger, pool: &PgPool) -> anyhow::Result<()> {
+    async fn take_incidents(&mut self, ledger: &Ledger, at_once: &mut PgConnection) -> anyhow::Result<()> {
         let watched: Vec<Uuid> = ledger.counts().iter().filter(|count| count.incidents > 0).map(|count| count.directory_id).collect();
         if watched.is_empty() {
             return Ok(());
         }
         let sql = "select directory_id, incident_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex') from dash.incident";
-        let rows: Vec<(Uuid, String, String)> = sqlx::query_as(sql).fetch_all(pool).await?;
+        let rows: Vec<(Uuid, String, String)> = sqlx::query_as(sql).fetch_all(&mut *at_once).await?;
         let stored: BTreeMap<(Uuid, String), String> = rows.into_iter().map(|(tenant, id, hash)| ((tenant, id), hash)).collect();
         for row in watched.iter().flat_map(|tenant| ledger.incidents(*tenant)).filter(|row| row.latest) {
             let Some(id) = row.incident_id.clone() else { continue };
@@ -124,7 +126,7 @@ impl Tally {
             }
         }
         let sql = "select directory_id, alert_id, incident_id from dash.alert where directory_id = any($1)";
-        let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(sql).bind(&watched).fetch_all(pool).await?;
+        let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(sql).bind(&watched).fetch_all(&mut *at_once).await?;
         self.misplaced = rows
             .into_iter()
             .filter(|(tenant, id, incident)| ledger.incident_of(*tenant, id) != *incident)

@@ -236,9 +236,10 @@ impl StoreTx for Tx {
     async fn advance(&mut self, feed: Feed, from: Ticks, to: Ticks) -> Result<bool, StoreError> {
         self.arrive(feed.tenant, Statement::Write).await?;
         Ok(self.with(feed.tenant, |draft, base, effects| {
-            let row = draft.feed(base, feed);
-            let stands = row.watermark >= Some(from);
-            if stands && row.watermark < Some(to) {
+            let on_record = draft.feeds.get(&feed.source).or_else(|| base.feeds.get(&feed.source));
+            let stands = on_record.is_some_and(|row| row.watermark >= Some(from));
+            let row = stands.then(|| draft.feed(base, feed));
+            if let Some(row) = row.filter(|row| row.watermark < Some(to)) {
                 effects.cursor = Some((feed, row.watermark, to));
                 row.watermark = Some(to);
             }
