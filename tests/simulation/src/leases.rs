@@ -74,7 +74,7 @@ impl Keeper {
         let me = Some(process.serial);
         for tenant in std::mem::take(&mut self.leaving) {
             if let Some(lease) = memory.leases.get_mut(&tenant).filter(|lease| lease.holder == me) {
-                (lease.holder, lease.expires) = (None, Ms::MIN);
+                (lease.holder, lease.expires) = (None, now);
                 run.state().trace.event(now, "release", &[], || format!("process {} {}", process.serial, tenant.0));
             }
         }
@@ -88,7 +88,8 @@ impl Keeper {
         for tenant in tenants {
             let written = memory.is_written(tenant, now);
             let Some(lease) = memory.leases.get_mut(&tenant) else { continue };
-            let free = lease.holder.is_none() || lease.expires <= now;
+            // Processes run in turns: what another one has given back later than this is not free yet.
+            let free = lease.expires <= now;
             if free && holds < share && !written {
                 (lease.holder, lease.claimed_by) = (me, process.serial);
                 (lease.epoch, lease.expires) = (lease.epoch + 1, now + LEASE);
@@ -132,7 +133,7 @@ impl Keeper {
     /// Gives everything back: the process has stopped in order.
     pub(crate) fn release_all(process: &Process) {
         for lease in process.run.memory().leases.values_mut().filter(|lease| lease.holder == Some(process.serial)) {
-            (lease.holder, lease.expires) = (None, Ms::MIN);
+            (lease.holder, lease.expires) = (None, process.time.now());
         }
     }
 }

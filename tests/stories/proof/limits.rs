@@ -103,14 +103,13 @@ async fn stutters() -> anyhow::Result<()> {
 /// Fewer than it needs: its own system refuses it connections and files. It says so, and loses nothing over it.
 async fn few_descriptors() -> anyhow::Result<()> {
     let world = world(12, 60).await?;
-    for limit in [22, 30] {
-        let command = serve_after(&world, &format!("ulimit -n {limit}; exec \"$0\" \"$@\""))?;
-        let mut daemon = Daemon::spawn(command, &world.next_log())?;
-        says(&daemon, "Too many open files", SOON).await.with_context(|| format!("{limit} descriptors"))?;
-        publish_everywhere(&world, 3)?;
-        anyhow::ensure!(!daemon.log()?.contains("panicked"), "{limit} descriptors: {}", daemon.last_words());
-        daemon.terminate().await?;
-    }
+    // Enough to start with, and not enough for the connections that twelve customers need at once.
+    let command = serve_after(&world, "ulimit -n 22; exec \"$0\" \"$@\"")?;
+    let mut daemon = Daemon::spawn(command, &world.next_log())?;
+    says(&daemon, "Too many open files", SOON).await?;
+    publish_everywhere(&world, 3)?;
+    anyhow::ensure!(!daemon.log()?.contains("panicked"), "{}", daemon.last_words());
+    daemon.terminate().await?;
     let mut daemon = world.serve()?;
     publish_everywhere(&world, 1)?;
     world.settled(LONG).await?;

@@ -187,6 +187,15 @@ fn troubles(scenario: &mut Scenario, dice: &Dice) {
         scenario.blows.push((at, dice.below(REPLICAS), blow));
     }
     scenario.blows.sort_by_key(|(at, replica, _)| (*at, *replica));
+    // Nobody sets the clock of a machine that sleeps: what it was set by would be told from its sleep by nothing at all.
+    let sleeps: Vec<_> = scenario
+        .blows
+        .iter()
+        .filter(|(_, _, blow)| matches!(blow, Blow::Suspend(_)))
+        .map(|(at, replica, blow)| (*replica, *at..at + blow.lasts()))
+        .collect();
+    let asleep = |replica: usize, at: Ms| sleeps.iter().any(|(whose, sleep)| *whose == replica && sleep.contains(&at));
+    scenario.blows.retain(|(at, replica, blow)| !matches!(blow, Blow::Step(_)) || !asleep(*replica, *at));
 }
 
 /// Points that a run of these rooms passes.
