@@ -3,7 +3,6 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Context;
 use e2e::harness::process::tocsin;
 use e2e::harness::{Daemon, Setup, World, eventually, side_by_side, signals};
 use rustix::process::Signal;
