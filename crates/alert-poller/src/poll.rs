@@ -199,27 +199,30 @@ impl<S: AlertSource> Poll<S> {
         } else {
             tracing::warn!(tenant.id = %tenant, %source, error = trouble.reason, code = trouble.code, "poll failed");
         }
+        self.troubled(trouble, retry_after).await;
+        end
+    }
+
+    /// Says so wherever somebody looks: at the feed, and at the tenant.
+    async fn troubled(&mut self, trouble: Trouble, retry_after: Option<Duration>) {
         let throttled_until = retry_after.map(|wait| self.caller.shared.clock.now().plus(wait));
         self.fail_progress(trouble.reason.clone(), throttled_until).await;
         self.feed.health = Health::Troubled;
-        self.report(Report::Trouble { fence: self.caller.tenant.fence(), origin: ReportOrigin::Read(source), trouble }).await;
-        end
+        let (fence, origin) = (self.caller.tenant.fence(), ReportOrigin::Read(self.caller.source));
+        self.report(Report::Trouble { fence, origin, trouble }).await;
     }
 
     /// The source may have asked a re-read, or the tenant's other feed, to wait: this feed is blind all the same (I24).
     async fn left_alone(&mut self) {
         let Some(wait) = self.caller.left_alone().filter(|_| self.feed.health != Health::Troubled) else { return };
         let source = self.caller.source;
-        let reason = format!("the API of {source} asked to be left alone for {} s", wait.as_secs().max(1));
         let trouble = Trouble {
             verdict: Verdict::RetryAfter(wait),
-            reason: reason.clone(),
+            reason: format!("the API of {source} asked to be left alone for {} s", wait.as_secs().max(1)),
             action: "nothing: it is tried again by itself".to_owned(),
             code: Some("throttled".to_owned()),
         };
-        self.fail_progress(reason, Some(self.caller.shared.clock.now().plus(wait))).await;
-        self.feed.health = Health::Troubled;
-        self.report(Report::Trouble { fence: self.caller.tenant.fence(), origin: ReportOrigin::Read(source), trouble }).await;
+        self.troubled(trouble, Some(wait)).await;
     }
 
     /// Too many others are slow, too, for it to be waited for any longer; nobody may be blind unsaid for that (I24).
@@ -232,9 +235,7 @@ impl<S: AlertSource> Poll<S> {
             action: "nothing: it is tried again by itself".to_owned(),
             code: Some("timeout".to_owned()),
         };
-        self.fail_progress(trouble.reason.clone(), None).await;
-        self.feed.health = Health::Troubled;
-        self.report(Report::Trouble { fence: self.caller.tenant.fence(), origin: ReportOrigin::Read(source), trouble }).await;
+        self.troubled(trouble, None).await;
         End::Crowded
     }
 
