@@ -103,7 +103,9 @@ async fn settled(lab: &Lab, limit: Duration) -> anyhow::Result<Tally> {
 /// Some load and no faults for a while, a fifth of the time of the faults; and the customer with the largest record is
 /// not read, which every look back would read again.
 async fn calm(lab: &Lab, wish: &Wish) -> anyhow::Result<Vec<Calm>> {
-    const WARM_UP: Duration = Duration::from_secs(30);
+    /// The replica that the last fault started has to have read the longest page of every source once: until then its
+    /// memory goes up in steps of some megabytes, and stays.
+    const WARM_UP: Duration = Duration::from_secs(90);
     /// In each of these the short rung comes by at least once.
     const WINDOW: Duration = Duration::from_secs(20);
     let windows = (wish.seconds / 5 / WINDOW.as_secs()).clamp(6, 30);
