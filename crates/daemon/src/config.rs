@@ -4,6 +4,7 @@
 //! list against which unknown keys are found. Each room defines its own settings; this module only
 //! reads, checks and hands them over. Secrets are not part of it: it knows the names of their files.
 
+mod apps;
 mod keys;
 mod ladder;
 mod raw;
@@ -16,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::{AppName, CloudName};
-use microsoft::{App, Cloud, Grant};
+use microsoft::Cloud;
 
+pub(crate) use apps::{AppConfig, CredentialFiles};
 pub(crate) use keys::Origin;
 pub(crate) use secret_file::{read_secret_file, shared_with_group};
 
@@ -97,15 +99,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// An app registration of ours.
-#[derive(Debug, Clone)]
-pub(crate) struct AppConfig {
-    /// What Microsoft needs to know of it.
-    pub(crate) app: App,
-    /// The file with its secret; a public client has none.
-    pub(crate) client_secret_file: Option<PathBuf>,
-}
-
 /// `[poll]`.
 #[derive(Debug, Clone)]
 pub(crate) struct PollConfig {
@@ -159,7 +152,7 @@ impl Config {
         let apps = raw
             .apps
             .into_iter()
-            .map(|(name, app)| check_app(&name, app).map(|app| (AppName::new(name), app)))
+            .map(|(name, app)| apps::check(&name, app).map(|app| (AppName::new(name), app)))
             .collect::<Result<BTreeMap<_, _>, _>>()?;
         let ops_listen = raw
             .ops
@@ -219,12 +212,12 @@ impl Config {
     /// stolen tokens usable (I16).
     fn check_separation(mut self) -> Result<Self, ConfigError> {
         let key_folder = self.key_file.parent();
-        let together = self.apps.iter().find(|(_, app)| app.client_secret_file.as_deref().is_some_and(|file| file.parent() == key_folder));
-        if let Some((name, _)) = together {
+        let files =
+            self.apps.iter().flat_map(|(name, app)| app.credential_files().into_iter().map(move |(key, file, _)| (name, key, file)));
+        if let Some((name, key, _)) = files.into_iter().find(|(_, _, file)| file.parent() == key_folder) {
             let folder = key_folder.unwrap_or(Path::new(".")).display();
-            let sentence = format!(
-                "vault.key_file and apps.{name}.client_secret_file both lie in {folder}, where one leak takes both; keep them in two places"
-            );
+            let sentence =
+                format!("vault.key_file and apps.{name}.{key} both lie in {folder}, where one leak takes both; keep them in two places");
             if self.require_separation {
                 return Err(ConfigError(format!("{sentence}, or set vault.require_separation = false")));
             }
@@ -235,9 +228,9 @@ impl Config {
 
     /// Secret files that more than their owner may read, in sentences.
     pub(crate) fn shared_files(&self, ring: &tenant_registry::KeyRing) -> Vec<String> {
-        let apps = self.apps.values().filter_map(|app| app.client_secret_file.as_deref());
+        let apps = self.apps.values().flat_map(AppConfig::credential_files);
         let urls = [self.database.url_file(), self.database.migrate_url_file.as_deref()];
-        let apps = apps.filter_map(|file| shared_with_group(file, "an app's client secret"));
+        let apps = apps.filter_map(|(_, file, what)| shared_with_group(file, what));
         let urls = urls.into_iter().flatten().filter_map(|file| shared_with_group(file, "a database URL"));
         ring.warning().map(str::to_owned).into_iter().chain(apps).chain(urls).collect()
     }
@@ -277,31 +270,6 @@ fn merge_clouds(configured: BTreeMap<String, raw::Cloud>) -> Result<BTreeMap<Clo
         clouds.insert(name, cloud);
     }
     Ok(clouds)
-}
-
-fn check_app(name: &str, raw: raw::App) -> Result<AppConfig, ConfigError> {
-    for (key, value) in [
-        ("certificate_file", &raw.certificate_file),
-        ("private_key_file", &raw.private_key_file),
-        ("federated_token_file", &raw.federated_token_file),
-    ] {
-        if !value.is_empty() {
-            return Err(ConfigError(format!("apps.{name}.{key} is not supported by this version; use client_secret_file")));
-        }
-    }
-    if raw.client_id.is_empty() {
-        return Err(ConfigError(format!("apps.{name}.client_id is empty; copy the Application (client) ID from the app registration")));
-    }
-    let client_secret_file = (!raw.client_secret_file.is_empty()).then(|| PathBuf::from(&raw.client_secret_file));
-    let grant = match raw.grant.as_str() {
-        "refresh_token" => Grant::RefreshToken,
-        "client_credentials" if client_secret_file.is_none() => {
-            return Err(ConfigError(format!("apps.{name} uses client_credentials but names no client_secret_file")));
-        }
-        "client_credentials" => Grant::ClientCredentials,
-        other => return Err(ConfigError(format!("apps.{name}.grant = \"{other}\" is neither refresh_token nor client_credentials"))),
-    };
-    Ok(AppConfig { app: App { client_id: raw.client_id, grant }, client_secret_file })
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
             vault: Arc::new(registry.clone()),
             clouds: clouds.clone(),
             apps: Arc::new(config.apps.iter().map(|(name, app)| (name.clone(), app.app.clone())).collect()),
-            secrets: Arc::new(config.secrets()),
+            credentials: Arc::new(config.credentials()),
             clock: clock.clone(),
             chance: chance.clone(),
             tenants: tenants.clone(),

@@ -31,5 +31,5 @@ pub use messages::{HeldTenant, TenantSet};
 pub use reread::{Axis, Comparison, Errand, Reread, RereadMove};
 pub use stamp::Ticks;
 pub use tenant::{Audience, Source, TenantState};
-pub use token::{AccessToken, ClientSecret, RefreshToken};
+pub use token::{AccessToken, AppCredential, ClientAssertion, ClientSecret, DeviceSecret, PrivateKeyPem, RefreshToken, SigningCertificate};
 pub use verdict::{Trouble, Verdict};

@@ -9,7 +9,7 @@ use crate::messages::HeldTenant;
 use crate::reread::{Errand, Reread};
 use crate::stamp::Ticks;
 use crate::tenant::{Audience, Source};
-use crate::token::{AccessToken, ClientSecret};
+use crate::token::{AccessToken, AppCredential};
 use crate::verdict::Trouble;
 
 /// Gives out access tokens. Implemented by `token-refresher`, called by `alert-poller`.
@@ -75,14 +75,14 @@ pub trait Cursors: Send + Sync + 'static {
 #[error("the database cannot be reached: {0}")]
 pub struct StoreUnavailable(pub String);
 
-/// Reads the secret of an app registration from where it lives. Implemented by the daemon, called by
+/// Reads the credential of an app registration from where it lives. Implemented by the daemon, called by
 /// `token-refresher` at every use, so that a rotated file is picked up without a restart.
-pub trait AppSecrets: Send + Sync + 'static {
-    /// The secret of this app; `None` for a public client, which has none.
+pub trait AppCredentials: Send + Sync + 'static {
+    /// The credential of this app; `None` for a public client, which has none.
     ///
     /// # Errors
     /// When it cannot be read.
-    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable>;
+    fn credential(&self, app: &AppName) -> Result<Option<AppCredential>, SecretUnreadable>;
 }
 
 /// An alert or incident that is stored.
@@ -94,7 +94,7 @@ pub struct StoredId {
     pub due: bool,
 }
 
-/// The secret of an app registration cannot be read.
+/// The credential of an app registration cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SecretUnreadable {

@@ -49,8 +49,44 @@ secret! {
 }
 
 secret! {
+    /// The private key of a certificate of our app registration, as the one PEM block that it is. Lives in its file.
+    PrivateKeyPem
+}
+
+secret! {
+    /// A token of somebody else's that stands for our app registration: the one that Kubernetes writes into a pod.
+    /// Lives in its file and is replaced there every hour or so.
+    ClientAssertion
+}
+
+secret! {
+    /// What a device code is redeemed with. Whoever has it gets the tokens of the person who types the short code.
+    DeviceSecret
+}
+
+secret! {
     /// The text of an access token, without what is known about it.
     Bearer
+}
+
+/// What our app registration proves itself with. Read from where it lives at every use, never kept.
+#[derive(Clone, Debug)]
+pub enum AppCredential {
+    /// A shared secret, sent as it is.
+    Secret(ClientSecret),
+    /// Certificates, of which each call signs with one. Several let an old one be replaced without a gap.
+    Certificates(Vec<SigningCertificate>),
+    /// A token that an identity provider of ours signed, sent as it is.
+    Federated(ClientAssertion),
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug)]
+pub struct SigningCertificate {
+    /// The certificate, as one PEM block. Public.
+    pub certificate_pem: String,
+    /// The key that belongs to it.
+    pub private_key: PrivateKeyPem,
 }
 
 /// An access token for one tenant and audience, with the end of its life by our clock.
@@ -73,5 +109,14 @@ mod tests {
         let access = AccessToken { bearer: Bearer::new("eyJ0-very-secret").unwrap(), expires_at: Ticks(0) };
         assert!(!format!("{access:?}").contains("very-secret"));
         assert!(RefreshToken::new("").is_none());
+        let certificate =
+            SigningCertificate { certificate_pem: "public".to_owned(), private_key: PrivateKeyPem::new("very-secret").unwrap() };
+        for credential in [
+            AppCredential::Secret(ClientSecret::new("very-secret").unwrap()),
+            AppCredential::Certificates(vec![certificate]),
+            AppCredential::Federated(ClientAssertion::new("very-secret").unwrap()),
+        ] {
+            assert!(!format!("{credential:?}").contains("very-secret"));
+        }
     }
 }

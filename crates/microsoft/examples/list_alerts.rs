@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let tenant = TenantId(tenant.parse()?);
     let source: Source = source.parse()?;
-    let app = App { client_id: client_id.clone(), grant: Grant::RefreshToken };
+    let app = App::new(client_id.clone(), Grant::RefreshToken);
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token)?;
     let token = RefreshToken::new(token.trim()).ok_or("standard input holds no refresh token")?;

@@ -22,11 +22,33 @@ impl Grant {
     }
 }
 
-/// An app registration. Its secret is not here: it is handed to each call that needs it.
+/// Which generation of the token endpoint is asked for access tokens.
+///
+/// Signing in (the consent link, the device code) speaks the second whatever stands here: a refresh token is bound
+/// to its user and its app and not to the endpoint that it came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/oauth2/token`, which takes a `resource`: for apps of the days when there was no other.
+    V1,
+    /// `/oauth2/v2.0/token`, which takes a `scope`.
+    #[default]
+    V2,
+}
+
+/// An app registration. Its credential is not here: it is handed to each call that needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// The application (client) id.
     pub client_id: String,
     /// How it gets access tokens.
     pub grant: Grant,
+    /// Where it asks for them.
+    pub endpoint: Endpoint,
+}
+
+impl App {
+    /// An app that speaks the usual version of the protocol.
+    pub fn new(client_id: impl Into<String>, grant: Grant) -> Self {
+        Self { client_id: client_id.into(), grant, endpoint: Endpoint::default() }
+    }
 }

@@ -201,6 +201,38 @@ pub fn token_answer(data: &[u8]) {
     }
 }
 
+/// What a sign-in by way of a browser reads: on the first line a set of keys, on the second a token, then a discovery
+/// document.
+///
+/// # Panics
+/// When a token is believed that nobody has signed, or when keys are taken from another host than the sign-in service's.
+pub fn sign_in(data: &[u8]) {
+    let mut lines = data.splitn(3, |byte| *byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let keys = oauth::Keys::read(line()).unwrap_or_default();
+    let token = String::from_utf8_lossy(line());
+    let tenant = TenantId(Uuid::from_u128(0xb3c1_b5fc_828c_45fa_a1e1_10d7_4f6d_6e9c));
+    let expected =
+        oauth::Expected { tenant, issuer: "https://login.test/{tenantid}/v2.0", client_id: "client", nonce: Some("nonce"), now: NOW };
+    if let Err(flaw) = oauth::check_id_token(&token, &keys, &expected) {
+        let error = oauth::SignInError::from(flaw);
+        assert!(error.trouble().verdict.needs_a_person() && !error.is_dead_token());
+    } else {
+        panic!("a token is believed that nobody has signed");
+    }
+    let login = Url::parse("https://login.microsoftonline.com").expect("an address");
+    match oauth::read_discovery(line(), &login) {
+        Ok(found) => {
+            assert!(found.jwks_uri.as_str().starts_with("https://login.microsoftonline.com/"), "{}", found.jwks_uri);
+            assert!(found.issuer.to_ascii_lowercase().contains(&found.id.to_string()));
+        }
+        Err(error) => {
+            let said = error.to_string();
+            assert!(said.len() < 2000 && !said.contains(char::is_control), "{said}");
+        }
+    }
+}
+
 /// `Retry-After`, and on a second line `Date`.
 ///
 /// # Panics

@@ -161,6 +161,17 @@ impl Http {
         send(request).await
     }
 
+    /// Gets something public from the sign-in service: nothing secret is sent.
+    pub(crate) async fn get_public(&self, url: &Url, allow_plaintext: bool, client_request_id: &str) -> Result<Response, Failure> {
+        let request = self
+            .client_for(url, allow_plaintext)?
+            .get(url.clone())
+            .timeout(self.0.settings.sign_in_timeout)
+            .header(ACCEPT, "application/json")
+            .header("client-request-id", client_request_id);
+        send(request).await
+    }
+
     /// Gets a page with an access token, if `url` is at the origin of `base`.
     ///
     /// This is the only place that writes an `Authorization` header.
@@ -205,7 +216,7 @@ impl Http {
 }
 
 /// Whether both addresses have one scheme, host and port, and the first holds no user name.
-fn same_origin(url: &Url, base: &Url) -> bool {
+pub(crate) fn same_origin(url: &Url, base: &Url) -> bool {
     url.has_host()
         && url.scheme() == base.scheme()
         && url.host() == base.host()

@@ -6,14 +6,16 @@
 //! | --- | --- |
 //! | [`clouds`] | where Microsoft is: addresses and scopes of the national clouds |
 //! | [`app`] | who we are there: an app registration and its grant |
+//! | [`certificates`] | what it may prove itself with: certificates and their keys |
 //! | [`http`] | the one client, and the one place that attaches an access token to a request |
-//! | [`oauth`] | getting access tokens; what each sign-in error means |
+//! | [`oauth`] | getting access tokens, having people sign in; what each sign-in error means |
 //! | [`alerts`], [`query`] | reading pages of alerts and incidents |
 //! | [`error`] | why a page could not be read |
 //! | [`extract`] | one raw record to an alert, an incident or poison |
 
 pub mod alerts;
 pub mod app;
+pub mod certificates;
 pub mod clouds;
 pub mod error;
 pub mod extract;
@@ -27,9 +29,9 @@ mod split;
 mod throttle;
 
 pub use alerts::{AlertsApi, Page, max_page, max_skip, supports_order};
-pub use app::{App, Grant};
+pub use app::{App, Endpoint, Grant};
 pub use clouds::{Cloud, CloudError, built_in};
 pub use error::{ApiError, ApiErrorKind};
 pub use http::{Http, HttpError, HttpSettings, Resolver};
-pub use oauth::{Redeemed, SignIn, SignInError};
+pub use oauth::{AdminConsentAnswer, Ask, Code, Desk, DeviceCode, DevicePoll, Directory, Redeemed, SignIn, SignInError, SignedIn};
 pub use query::{Facet, FacetField, NextLink, PageQuery, WindowQuery, facets};

@@ -1,30 +1,49 @@
-//! Getting access tokens from Microsoft's sign-in service, at the v2 endpoint of one tenant.
+//! Getting access tokens from Microsoft's sign-in service, at the endpoint of one tenant.
 //!
 //! The tenant's GUID is always in the path. A refresh token is bound to a user and not to a tenant, so
 //! it would be redeemed wherever it is sent; therefore nothing is given out before the answer has said,
 //! in a signed token, that it is for the tenant that was asked for.
+//!
+//! Here are the calls that repeat for years: redeeming a refresh token, and signing in as the app itself. What happens
+//! once per customer stands in modules of its own: finding the tenant ([`discovery`]), a person who agrees in a browser
+//! ([`code`], [`admin_consent`]) or elsewhere ([`device`]).
 
+mod admin_consent;
+mod assertion;
 mod claims;
+mod code;
 mod codes;
+mod device;
+mod discovery;
 mod error;
+mod id_token;
+mod keys;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::token::Bearer;
-use domain::{AccessToken, Audience, ClientSecret, Clock, RefreshToken, TenantId, Ticks};
+use domain::{AccessToken, AppCredential, Audience, Clock, RefreshToken, TenantId, Ticks};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret;
+use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::app::{App, Grant};
+use crate::app::{App, Endpoint, Grant};
 use crate::clouds::{self, Cloud};
 use crate::http::{Http, read_secret_body};
 
+pub use admin_consent::AdminConsentAnswer;
+pub use code::{Ask, Code, Desk, SignedIn};
+pub use device::{DeviceCode, DevicePoll};
+pub use discovery::Directory;
 pub use error::SignInError;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use {discovery::read as read_discovery, id_token::Expected, id_token::check as check_id_token, keys::Keys};
 
 /// A token that says nothing readable about the length of its life is taken to end this soon: the
 /// shortest life that an administrator can set.
@@ -39,6 +58,8 @@ pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(28 * 60 * 60);
 pub struct SignIn {
     http: Http,
     clock: Arc<dyn Clock>,
+    keys: Arc<keys::Shelf>,
+    accepted: Arc<assertion::Accepted>,
 }
 
 /// What a redemption gave. The tenant has been checked.
@@ -48,12 +69,23 @@ pub struct Redeemed {
     pub access: AccessToken,
     /// The successor of the redeemed token. Without one the redeemed token stays in use.
     pub refresh: Option<RefreshToken>,
+    /// The names of the permissions that came with it, such as `SecurityAlert.Read.All`. A token is given even where
+    /// there is none.
+    pub granted: Vec<String>,
+}
+
+/// An answer, not judged yet.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+    asked_at: Ticks,
 }
 
 impl SignIn {
     /// Uses this client and clock.
     pub fn new(http: Http, clock: Arc<dyn Clock>) -> Self {
-        Self { http, clock }
+        Self { http, clock, keys: Arc::default(), accepted: Arc::default() }
     }
 
     /// Redeems a refresh token at `tenant` for an access token to `audience`.
@@ -70,19 +102,21 @@ impl SignIn {
         tenant: TenantId,
         audience: Audience,
         token: &RefreshToken,
-        secret: Option<&ClientSecret>,
+        credential: Option<&AppCredential>,
     ) -> Result<Redeemed, SignInError> {
-        let scope = wire::delegated_scope(scope_of(cloud, audience)?);
+        let configured = scope_of(cloud, audience)?;
+        let wanted = match app.endpoint {
+            Endpoint::V1 => Wanted::resource(configured, audience, "openid")?,
+            Endpoint::V2 => Wanted::scope(wire::delegated_scope(configured)),
+        };
         let mut fields = vec![
             ("client_id", app.client_id.as_str()),
             ("grant_type", Grant::RefreshToken.as_str()),
             ("refresh_token", token.expose_secret()),
-            ("scope", &scope),
         ];
-        if let Some(secret) = secret {
-            fields.push(("client_secret", secret.expose_secret()));
-        }
-        self.call(cloud, tenant, &fields).await
+        fields.extend(wanted.fields());
+        let answer = self.ask(cloud, &token_url(cloud, tenant, app.endpoint), &app.client_id, &fields, credential).await?;
+        self.read(tenant, &answer)
     }
 
     /// Gets an access token to `audience` in `tenant` for the app itself.
@@ -97,25 +131,69 @@ impl SignIn {
         app: &App,
         tenant: TenantId,
         audience: Audience,
-        secret: &ClientSecret,
+        credential: &AppCredential,
     ) -> Result<Redeemed, SignInError> {
-        let scope = wire::app_scope(scope_of(cloud, audience)?).ok_or_else(|| error::no_resource(audience))?;
-        let fields = [
-            ("client_id", app.client_id.as_str()),
-            ("grant_type", Grant::ClientCredentials.as_str()),
-            ("client_secret", secret.expose_secret()),
-            ("scope", &scope),
-        ];
-        let redeemed = self.call(cloud, tenant, &fields).await?;
+        let configured = scope_of(cloud, audience)?;
+        let wanted = match app.endpoint {
+            Endpoint::V1 => Wanted::resource(configured, audience, "")?,
+            Endpoint::V2 => Wanted::scope(wire::app_scope(configured).ok_or_else(|| error::no_resource(audience))?),
+        };
+        let mut fields = vec![("client_id", app.client_id.as_str()), ("grant_type", Grant::ClientCredentials.as_str())];
+        fields.extend(wanted.fields());
+        let answer = self.ask(cloud, &token_url(cloud, tenant, app.endpoint), &app.client_id, &fields, Some(credential)).await?;
+        let redeemed = self.read(tenant, &answer)?;
         // This grant has no refresh token; one that came along would be nobody's.
         Ok(Redeemed { refresh: None, ..redeemed })
     }
 
-    async fn call(&self, cloud: &Cloud, tenant: TenantId, fields: &[(&str, &str)]) -> Result<Redeemed, SignInError> {
-        let url = clouds::under(&cloud.login_url, &format!("{tenant}/oauth2/v2.0/token"));
-        let client_request_id = Uuid::new_v4().to_string();
+    /// Posts a form, with whatever our app proves itself with.
+    async fn ask(
+        &self,
+        cloud: &Cloud,
+        url: &Url,
+        client_id: &str,
+        fields: &[(&str, &str)],
+        credential: Option<&AppCredential>,
+    ) -> Result<Answer, SignInError> {
+        let with = |proof: &[(&'static str, &str)]| wire::form(&[fields, proof].concat());
+        match credential {
+            None => self.post(cloud, url, with(&[])).await,
+            Some(AppCredential::Secret(secret)) => self.post(cloud, url, with(&[("client_secret", secret.expose_secret())])).await,
+            Some(AppCredential::Federated(token)) => {
+                self.post(cloud, url, with(&[("client_assertion_type", assertion::KIND), ("client_assertion", token.expose_secret())]))
+                    .await
+            }
+            Some(AppCredential::Certificates(certificates)) => {
+                let mut signers = assertion::usable(certificates, self.clock.now())?;
+                self.accepted.order(client_id, &mut signers);
+                let mut turn = 0;
+                loop {
+                    let signer = &signers[turn];
+                    let now = self.clock.now();
+                    let proof = signer.sign(&assertion::Statement { audience: url.as_str(), client_id, now, id: Uuid::new_v4() })?;
+                    let form = with(&[("client_assertion_type", assertion::KIND), ("client_assertion", proof.expose_secret())]);
+                    let answer = self.post(cloud, url, form).await?;
+                    let is_unknown = answer.is_about_the_certificate();
+                    if turn > 0 && !is_unknown {
+                        self.accepted.note(client_id, signer);
+                    }
+                    if !is_unknown || turn + 1 == signers.len() {
+                        return Ok(answer);
+                    }
+                    tracing::warn!(
+                        certificate = signer.thumbprint,
+                        "the sign-in service does not know this certificate of our app; the next one is tried"
+                    );
+                    turn += 1;
+                }
+            }
+        }
+    }
+
+    async fn post(&self, cloud: &Cloud, url: &Url, form: Zeroizing<Vec<u8>>) -> Result<Answer, SignInError> {
+        let client_request_id = code::request_id();
         let asked_at = self.clock.now();
-        let answer = self.http.post_form(&url, cloud.allow_plaintext, wire::form(fields), &client_request_id).await;
+        let answer = self.http.post_form(url, cloud.allow_plaintext, form, &client_request_id).await;
         let answer = answer.map_err(|failure| error::unanswered(&failure))?;
         let status = answer.status();
         let headers = answer.headers().clone();
@@ -127,8 +205,50 @@ impl SignIn {
             // What breaks off is simply shorter: the status says enough.
             Err(_) => Zeroizing::default(),
         };
-        read_answer(tenant, status, &headers, &body, asked_at, self.clock.now())
+        Ok(Answer { status, headers, body, asked_at })
     }
+
+    fn read(&self, tenant: TenantId, answer: &Answer) -> Result<Redeemed, SignInError> {
+        read_answer(tenant, answer.status, &answer.headers, &answer.body, answer.asked_at, self.clock.now())
+    }
+}
+
+impl Answer {
+    fn is_about_the_certificate(&self) -> bool {
+        self.status.is_client_error()
+            && wire::Refusal::read(&self.body).is_some_and(|refusal| assertion::is_about_the_certificate(&refusal.codes))
+    }
+}
+
+/// What is asked for, in the words of either version of the endpoint.
+struct Wanted {
+    resource: String,
+    scope: String,
+}
+
+impl Wanted {
+    fn scope(scope: String) -> Self {
+        Self { resource: String::new(), scope }
+    }
+
+    /// `openid` is all that version 1 takes as a scope: it makes the answer say whose it is.
+    fn resource(configured: &str, audience: Audience, scope: &str) -> Result<Self, SignInError> {
+        let resource = wire::resource(configured).ok_or_else(|| error::no_resource(audience))?;
+        Ok(Self { resource, scope: scope.to_owned() })
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [("resource", self.resource.as_str()), ("scope", self.scope.as_str())].into_iter().filter(|(_, value)| !value.is_empty())
+    }
+}
+
+/// Where tokens of a tenant are asked for.
+fn token_url(cloud: &Cloud, tenant: TenantId, endpoint: Endpoint) -> Url {
+    let version = match endpoint {
+        Endpoint::V1 => "oauth2/token",
+        Endpoint::V2 => "oauth2/v2.0/token",
+    };
+    clouds::under(&cloud.login_url, &format!("{tenant}/{version}"))
 }
 
 /// What an answer of the token endpoint comes to. Counted from before the call, since the answer may have been long
@@ -147,8 +267,9 @@ pub(crate) fn read_answer(
     let tokens = wire::Tokens::read(body).ok_or_else(|| error::no_tokens(status.as_u16()))?;
     claims::check_tenant(tenant, tokens.id_token.as_deref(), &tokens.access_token)?;
     let bearer = Bearer::new(tokens.access_token.as_ref()).ok_or_else(|| error::no_tokens(status.as_u16()))?;
-    let access = AccessToken { bearer, expires_at: expiry(asked_at, tokens.expires_in) };
-    Ok(Redeemed { access, refresh: tokens.refresh_token.and_then(|token| RefreshToken::new(token.as_ref())) })
+    let granted = claims::granted(&tokens.access_token, tokens.scope.as_deref());
+    let access = AccessToken { bearer, expires_at: expiry(asked_at, tokens.life(asked_at)) };
+    Ok(Redeemed { access, refresh: tokens.refresh_token.and_then(|token| RefreshToken::new(token.as_ref())), granted })
 }
 
 fn scope_of(cloud: &Cloud, audience: Audience) -> Result<&str, SignInError> {

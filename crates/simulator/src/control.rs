@@ -28,6 +28,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/sim/merge", post(merge))
         .route("/sim/move", post(move_alert))
         .route("/sim/revoke", post(revoke))
+        .route("/sim/device", post(decide_device))
+        .route("/sim/keys", post(change_keys))
 }
 
 fn refuse(error: impl std::fmt::Display) -> (StatusCode, String) {
@@ -232,4 +234,24 @@ async fn revoke(State(app): Desk, body: String) -> Outcome {
     app.world.tenant(revocation.tenant).map_err(refuse)?;
     app.identity.families.revoke(revocation.tenant, revocation.code.unwrap_or(50173));
     Ok(Json(json!({ "revoked": revocation.tenant })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Decision {
+    user_code: String,
+    agrees: bool,
+}
+
+/// Types the short code of a device.
+async fn decide_device(State(app): Desk, body: String) -> Outcome {
+    let decision: Decision = serde_json::from_str(&body).map_err(refuse)?;
+    app.identity.devices.decide(&decision.user_code, decision.agrees).map_err(refuse)?;
+    Ok(Json(json!({ "user_code": decision.user_code, "agrees": decision.agrees })))
+}
+
+/// Signs id tokens with another key from now on.
+async fn change_keys(State(app): Desk) -> Json<Value> {
+    app.identity.keys.change();
+    Json(json!({ "changed": true }))
 }

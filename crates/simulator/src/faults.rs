@@ -76,7 +76,9 @@ fn forbidden(call: &Call, code: Option<&str>) -> Answer {
 fn throttle(call: &Call, status: u16, retry_after: &RetryAfter) -> Answer {
     let answer = match call.endpoint {
         // The token endpoint does not even speak JSON when it has had enough.
-        Endpoint::Token | Endpoint::Authorize => Answer::text(status, "text/plain; charset=utf-8", "Too Many Requests"),
+        Endpoint::Token | Endpoint::Authorize | Endpoint::Discovery => {
+            Answer::text(status, "text/plain; charset=utf-8", "Too Many Requests")
+        }
         _ => Answer::error(call, status, "TooManyRequests", "Please retry again later."),
     };
     let value = match retry_after {
@@ -141,7 +143,7 @@ pub(crate) async fn deliver(call: &Call, answer: Answer, cable: Cable, now: Stam
     for (name, value) in &answer.headers {
         response = response.header(*name, value);
     }
-    if !matches!(call.endpoint, Endpoint::Token | Endpoint::Authorize) {
+    if !matches!(call.endpoint, Endpoint::Token | Endpoint::Authorize | Endpoint::Discovery) {
         response = response.header("request-id", call.request_id.to_string()).header("client-request-id", &call.client_request_id);
     }
     if let Some(bytes) = call.effects.find(|effect| if let Effect::ResetAfter { bytes } = effect { Some(*bytes) } else { None }) {

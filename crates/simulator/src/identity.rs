@@ -1,9 +1,15 @@
-//! The pretend sign-in service: the token endpoints, v1 and v2, and what they hand out.
+//! The pretend sign-in service: the token endpoints, v1 and v2, and what they hand out. What people and browsers see
+//! of it, and how an app proves itself, stands in the modules below.
 
 pub(crate) mod authorize;
+mod client;
+mod consent;
+mod device;
+mod directory;
 pub(crate) mod errors;
 mod form;
 mod jwt;
+mod keys;
 pub(crate) mod tokens;
 
 use crate::answer::Answer;
@@ -15,10 +21,15 @@ use crate::settings::Rotation;
 use crate::stamp::Stamp;
 use crate::world::World;
 use authorize::Codes;
+use client::Registered;
+use device::Devices;
+pub use directory::Region;
+use directory::Regions;
 use errors::Refusal;
 pub(crate) use form::Form;
 use jwt::Mint;
-use std::collections::HashMap;
+use keys::SigningKeys;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -39,12 +50,20 @@ pub(crate) struct Identity {
     pub(crate) client_id: Uuid,
     pub(crate) client_secret: String,
     pub(crate) families: Families,
+    pub(crate) registered: Registered,
+    pub(crate) keys: SigningKeys,
+    pub(crate) regions: Regions,
+    pub(crate) devices: Devices,
+    /// Tenants whose administrator has agreed to the app's own permissions.
+    consented: Mutex<HashSet<Uuid>>,
     codes: Codes,
     /// Access tokens that were handed out in unreadable form, with what they stand for.
     opaque: Mutex<HashMap<String, String>>,
     issued: AtomicU64,
     seed: u64,
 }
+
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// What a grant amounts to, before it is written down.
 struct Granted {
@@ -54,6 +73,8 @@ struct Granted {
     ticket: Option<Ticket>,
     wants_id: bool,
     scope: String,
+    /// What the id token has to repeat.
+    nonce: Option<String>,
 }
 
 impl Identity {
@@ -68,6 +89,11 @@ impl Identity {
             client_id,
             client_secret,
             families: Families::default(),
+            registered: Registered::default(),
+            keys: SigningKeys::default(),
+            regions: Regions::default(),
+            devices: Devices::default(),
+            consented: Mutex::default(),
             codes: Codes::default(),
             opaque: Mutex::default(),
             issued: AtomicU64::new(0),
@@ -102,25 +128,17 @@ impl Identity {
             return Err(Refusal::of(901002));
         }
         let grant_type = form.need("grant_type")?;
-        self.authenticate(form)?;
+        if grant_type == DEVICE_CODE {
+            // Made for programs that cannot keep a secret, so none is asked for.
+            self.named(form)?;
+            return self.device(app, call, named, form);
+        }
+        self.authenticate(app, call, path_tenant, form)?;
         match grant_type {
             "refresh_token" => self.refresh(app, call, named, form, protocol),
             "client_credentials" => self.client_credentials(app, named, form, protocol),
             "authorization_code" => self.authorization_code(app, call, named, form, protocol),
             other => Err(Refusal::of(70003).about(&format!("'{other}'"))),
-        }
-    }
-
-    /// Makes sure that it is our app that asks, and that it can prove it.
-    fn authenticate(&self, form: &Form) -> Result<(), Refusal> {
-        let client_id = form.need("client_id")?;
-        if client_id.parse() != Ok(self.client_id) {
-            return Err(Refusal::of(700016).about(&format!("'{client_id}'")));
-        }
-        match form.get("client_secret") {
-            None => Err(Refusal::of(7000218)),
-            Some(secret) if secret == self.client_secret => Ok(()),
-            Some(_) => Err(Refusal::of(7000215)),
         }
     }
 
@@ -144,6 +162,7 @@ impl Identity {
             ticket: Some(next),
             wants_id: form.has_scope("openid"),
             scope: form.get("scope").unwrap_or_default().to_owned(),
+            nonce: None,
         })
     }
 
@@ -161,7 +180,7 @@ impl Identity {
                 Resources::of(app).first_in(Some(only))?
             }
         };
-        Ok(Granted { tenant, resource, ticket: None, wants_id: false, scope: String::new() })
+        Ok(Granted { tenant, resource, ticket: None, wants_id: false, scope: String::new(), nonce: None })
     }
 
     fn authorization_code(
@@ -185,7 +204,19 @@ impl Identity {
         let ticket = durable.then(|| self.families.start(consent.tenant));
         call.token = ticket.map(|ticket| ticket.name());
         let wants_id = scope.split(' ').chain(consent.scope.split(' ')).any(|word| word == "openid");
-        Ok(Granted { tenant: consent.tenant, resource, ticket, wants_id, scope })
+        Ok(Granted { tenant: consent.tenant, resource, ticket, wants_id, scope, nonce: consent.nonce })
+    }
+
+    fn device(&self, app: &App, call: &mut Call, named: Option<Uuid>, form: &Form) -> Result<Granted, Refusal> {
+        let device = self.devices.redeem(form, app.world.settings.device_interval, call.at)?;
+        if named.is_some_and(|tenant| tenant != device.tenant) {
+            return Err(Refusal::of(700005));
+        }
+        let resource = Resources::of(app).first_in(Some(&device.scope))?;
+        let asked = |word: &str| device.scope.split(' ').any(|asked| asked == word);
+        let ticket = asked("offline_access").then(|| self.families.start(device.tenant));
+        call.token = ticket.map(|ticket| ticket.name());
+        Ok(Granted { tenant: device.tenant, resource, ticket, wants_id: asked("openid"), scope: device.scope, nonce: None })
     }
 
     /// Writes down what was granted, odd where the script says so.
@@ -204,6 +235,8 @@ impl Identity {
             // What is left is for something that nobody here asks for.
             Some(OddToken::FewerPermissions) if app.world.settings.defender_resources.contains(&granted.resource) => &["Machine.Read"],
             Some(OddToken::FewerPermissions) => &["SecurityIncident.Read.All"],
+            // An app that acts for itself gets a token also where nobody has agreed to anything.
+            _ if !by_user && app.world.settings.admin_consent_needed && !self.has_consented(granted.tenant) => &[],
             _ => permissions(app, &granted.resource, by_user),
         };
         let issuer = format!("{}/{tenant}/", app.base_url);
@@ -231,17 +264,24 @@ impl Identity {
             access = opaque;
         }
         let id_token = (granted.wants_id && odd != Some(OddToken::NoIdToken)).then(|| {
-            self.mint.jwt(|json| {
+            if call.effects.find(|effect| matches!(effect, Effect::ChangeKeys).then_some(())).is_some() {
+                self.keys.change();
+            }
+            self.keys.sign(|json| {
                 json.uuid("aud", self.client_id);
-                json.str("iss", &format!("{issuer}v2.0"));
+                json.str("iss", &format!("{}/{tenant}/v2.0", call.base_url));
                 json.num("iat", now);
                 json.num("nbf", now);
                 json.num("exp", now + 3600);
                 json.str("name", "Nöbetçi Vagt");
                 json.uuid("oid", user);
+                if let Some(nonce) = &granted.nonce {
+                    json.str("nonce", nonce);
+                }
                 json.str("preferred_username", "mssp-reader@bekci.example");
                 json.uuid("tid", tenant);
                 json.str("ver", "2.0");
+                self.mint.mark(json);
             })
         });
         let refresh = granted.ticket.filter(|_| odd != Some(OddToken::NoRefreshToken)).map(|ticket| self.refresh_token(ticket));
@@ -282,13 +322,19 @@ impl Identity {
     }
 }
 
+impl Identity {
+    fn has_consented(&self, tenant: Uuid) -> bool {
+        self.consented.lock().unwrap_or_else(PoisonError::into_inner).contains(&tenant)
+    }
+}
+
 /// The tenant a path names: by id or by domain; none for the addresses that stand for all.
 pub(crate) fn tenant_of_path(world: &World, path: &str) -> Result<Option<Uuid>, Refusal> {
     if matches!(path, "common" | "organizations") {
         return Ok(None);
     }
     let by_id = path.parse::<Uuid>().ok().and_then(|id| world.find(id));
-    let tenant = by_id.or_else(|| world.tenants.iter().find(|tenant| tenant.face.domain == path));
+    let tenant = by_id.or_else(|| world.by_domain(path));
     tenant.map(|tenant| Some(tenant.face.directory_id)).ok_or_else(|| Refusal::of(90002).about(&format!("'{path}'")))
 }
 

@@ -32,6 +32,7 @@ mod vocabulary;
 mod world;
 pub mod write_config;
 
+pub use identity::Region;
 pub use journal::{JournalEntry, Totals};
 pub use ledger::{IncidentRow, Ledger, LedgerRow, SourceCount, TenantCount};
 pub use samples::SampleReport;

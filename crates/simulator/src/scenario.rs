@@ -77,8 +77,10 @@ impl Rule {
 pub enum Endpoint {
     /// The token endpoints, v1 and v2.
     Token,
-    /// The page where a person signs in and consents.
+    /// The pages where people sign in and consent, and where device codes are asked for.
     Authorize,
+    /// The discovery document and the keys that tokens are signed with.
+    Discovery,
     /// Graph `/v1.0/security/alerts_v2`.
     Graph,
     /// Graph `/v1.0/security/incidents`.
@@ -147,6 +149,10 @@ pub enum Effect {
     },
     /// Tokens are odd in one way.
     OddToken(OddToken),
+    /// The id token is signed with a key that was not published before; so is every later one.
+    ChangeKeys,
+    /// The document that names the signing keys names none.
+    MissingKeys,
     /// Refresh tokens rotate strictly, whatever the settings say: using one again is taken for theft.
     StrictRotation,
     /// The token answer says this about its life, in JSON: `0`, `-5`, `"soon"`, `1e300`.
@@ -263,6 +269,7 @@ enum Stage {
     Link,
     Token,
     Rotation,
+    Keys,
     Delivery,
 }
 
@@ -290,20 +297,23 @@ impl Effect {
             Effect::ForeignNextLink { .. } | Effect::LoopingNextLink | Effect::NextLink(_) => Stage::Link,
             Effect::OddToken(_) | Effect::ExpiresIn { .. } => Stage::Token,
             Effect::StrictRotation => Stage::Rotation,
+            Effect::ChangeKeys | Effect::MissingKeys => Stage::Keys,
             Effect::Trickle { .. } | Effect::Truncate(_) | Effect::ResetAfter { .. } | Effect::GzipBomb { .. } => Stage::Delivery,
         }
     }
 
     /// Whether a request to this endpoint, with this decoded query, can feel the effect.
     fn applies_to(&self, endpoint: Endpoint, query: &str) -> bool {
-        let api = !matches!(endpoint, Endpoint::Token | Endpoint::Authorize);
+        let api = !matches!(endpoint, Endpoint::Token | Endpoint::Authorize | Endpoint::Discovery);
         match self {
+            Effect::ChangeKeys => endpoint == Endpoint::Token,
+            Effect::MissingKeys => endpoint == Endpoint::Discovery,
             Effect::Revoke { .. } | Effect::SecretExpired | Effect::OddToken(_) | Effect::ExpiresIn { .. } | Effect::StrictRotation => {
                 endpoint == Endpoint::Token
             }
             Effect::ExpiredSkipToken { .. } => api && query.contains("$skiptoken="),
             Effect::Shift => api && query.contains("$skip"),
-            Effect::ConsentMissing | Effect::SignInError { .. } => !api,
+            Effect::ConsentMissing | Effect::SignInError { .. } => matches!(endpoint, Endpoint::Token | Endpoint::Authorize),
             Effect::Forbidden { .. } | Effect::Unauthorized { .. } => api,
             _ => matches!(self.stage(), Stage::Delay | Stage::Answer | Stage::Delivery) || api,
         }
@@ -370,6 +380,8 @@ mod tests {
             r#"{"effect":{"expires_in":{"json":"-5"}}}"#,
             r#"{"effect":{"reset_after":{"bytes":40}}}"#,
             r#"{"effect":{"broken":{"id":"da1"}}}"#,
+            r#"{"effect":"change_keys","endpoint":"token","times":1}"#,
+            r#"{"effect":"missing_keys","endpoint":"discovery"}"#,
         ] {
             let rule: Rule = serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(serde_json::from_str::<Rule>(&serde_json::to_string(&rule).unwrap()).unwrap(), rule);

@@ -12,12 +12,12 @@ use crate::scenario::{Effect, Effects, Endpoint};
 use crate::stamp::Stamp;
 use crate::world::World;
 use crate::{control, defender, graph, incidents};
+use axum::Router;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use futures_util::{StreamExt as _, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,8 +144,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/{tenant}/oauth2/token", post(token_v1))
         .route("/{tenant}/oauth2/v2.0/authorize", get(authorize))
         .route("/{tenant}/oauth2/authorize", get(authorize))
+        .route("/{tenant}/oauth2/v2.0/devicecode", post(device_code))
+        .route("/{tenant}/v2.0/adminconsent", get(admin_consent_v2))
+        .route("/{tenant}/adminconsent", get(admin_consent_v1))
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery))
         .route("/{tenant}/.well-known/openid-configuration", get(discovery))
+        .route("/{tenant}/discovery/v2.0/keys", get(keys))
+        .route("/devicelogin", get(device_login))
         .route("/v1.0/security/alerts_v2", get(graph::list))
         .route("/v1.0/security/alerts_v2/{id}", get(graph::one))
         .route("/v1.0/security/incidents", get(incidents::list))
@@ -200,35 +205,60 @@ async fn authorize(
     app.conclude(call, cable, |call| app.identity.authorize(&app, call, &tenant, &query.unwrap_or_default())).await
 }
 
-/// Where the endpoints of a tenant are. A tenant that does not exist has none.
-async fn discovery(
+async fn admin_consent_v2(state: Desk, plug: Plug, path: Path<String>, uri: Uri, headers: HeaderMap, query: RawQuery) -> Response {
+    admin_consent(state, plug, path, uri, headers, query, true).await
+}
+
+async fn admin_consent_v1(state: Desk, plug: Plug, path: Path<String>, uri: Uri, headers: HeaderMap, query: RawQuery) -> Response {
+    admin_consent(state, plug, path, uri, headers, query, false).await
+}
+
+async fn admin_consent(
     State(app): Desk,
+    ConnectInfo(cable): Plug,
     Path(tenant): Path<String>,
-) -> Result<Json<serde_json::Value>, (axum::http::StatusCode, Json<serde_json::Value>)> {
-    let known = crate::identity::tenant_of_path(&app.world, &tenant).map_err(|refusal| {
-        (
-            axum::http::StatusCode::BAD_REQUEST,
-            Json(
-                serde_json::json!({ "error": refusal.error, "error_description": format!("AADSTS{}: {}", refusal.codes[0], refusal.text) }),
-            ),
-        )
-    })?;
-    let base = &app.base_url;
-    let issuer = known.map_or_else(|| "{tenantid}".to_owned(), |id| id.to_string());
-    Ok(Json(serde_json::json!({
-        "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token"),
-        "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
-        "issuer": format!("{base}/{issuer}/v2.0"),
-        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
-        "response_modes_supported": ["query", "fragment", "form_post"],
-        "response_types_supported": ["code"],
-        "scopes_supported": ["openid", "profile", "email", "offline_access"],
-        "subject_types_supported": ["pairwise"],
-        "id_token_signing_alg_values_supported": ["RS256"],
-        "tenant_region_scope": "EU",
-        "cloud_instance_name": "microsoftonline.com",
-        "msgraph_host": base.trim_start_matches("http://"),
-    })))
+    uri: Uri,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    is_v2: bool,
+) -> Response {
+    let named = crate::identity::tenant_of_path(&app.world, &tenant).ok().flatten();
+    let call = app.call(Endpoint::Authorize, named, &uri, &headers);
+    app.conclude(call, cable, |call| app.identity.admin_consent(&app, call, &tenant, &query.unwrap_or_default(), is_v2)).await
+}
+
+async fn device_code(
+    State(app): Desk,
+    ConnectInfo(cable): Plug,
+    Path(tenant): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let form = Form::read(&headers, &body);
+    let named = crate::identity::tenant_of_path(&app.world, &tenant).ok().flatten();
+    let mut call = app.call(Endpoint::Authorize, named, &uri, &headers);
+    call.query = form.summary();
+    app.conclude(call, cable, |call| app.identity.device_code(&app, call, &tenant, &form)).await
+}
+
+/// Where the endpoints of a tenant are, and who it is.
+async fn discovery(State(app): Desk, ConnectInfo(cable): Plug, Path(tenant): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let named = crate::identity::tenant_of_path(&app.world, &tenant).ok().flatten();
+    let call = app.call(Endpoint::Discovery, named, &uri, &headers);
+    app.conclude(call, cable, |call| app.identity.discovery(&app, call, &tenant)).await
+}
+
+/// The keys that tokens are signed with.
+async fn keys(State(app): Desk, ConnectInfo(cable): Plug, Path(tenant): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let named = crate::identity::tenant_of_path(&app.world, &tenant).ok().flatten();
+    let call = app.call(Endpoint::Discovery, named, &uri, &headers);
+    app.conclude(call, cable, |call| app.identity.key_document(call)).await
+}
+
+/// Where people would type a short code; in here a request to `/sim/device` does it for them.
+async fn device_login() -> axum::response::Html<&'static str> {
+    axum::response::Html("<html><body><h1>Enter code</h1><p>POST /sim/device {\"user_code\": CODE, \"agrees\": true}</p></body></html>")
 }
 
 /// A page for the links that people click in the demo.

@@ -41,6 +41,13 @@ pub struct Settings {
     pub defender_resources: Vec<String>,
     /// Redirect addresses of the app; empty accepts any on `localhost`, on loopback, or with https.
     pub redirect_uris: Vec<String>,
+    /// Whether the pages where people sign in and consent ask first, with a button for yes and one for no. Otherwise
+    /// whoever sits there agrees at once.
+    pub interactive: bool,
+    /// Whether an app that acts for itself has no permission at a customer before an administrator there has agreed.
+    pub admin_consent_needed: bool,
+    /// How often a device code may be asked for at most.
+    pub device_interval: Duration,
     /// What Graph does with `$orderby`, which its documentation does not mention; for incidents as well.
     pub order_by: OrderBy,
     /// Whether and how Graph links to the next page.
@@ -90,6 +97,9 @@ impl Default for Settings {
                 "https://api.security.microsoft.com".to_owned(),
             ],
             redirect_uris: Vec::new(),
+            interactive: false,
+            admin_consent_needed: false,
+            device_interval: Duration::from_secs(5),
             order_by: OrderBy::Accepted,
             next_link: NextLink::SkipToken,
             default_page: 100,

@@ -1,7 +1,7 @@
 //! The simulator as a library: start it, publish, script, look at what happened, stop it.
 
-use crate::identity::Identity;
 use crate::identity::tokens::Families;
+use crate::identity::{Identity, Region};
 use crate::in_flight::InFlight;
 use crate::journal::{Journal, JournalEntry, Totals};
 use crate::ledger::Ledger;
@@ -137,6 +137,45 @@ impl Simulator {
     /// The secret of that app.
     pub fn client_secret(&self) -> &str {
         &self.app.identity.client_secret
+    }
+
+    /// Registers a certificate (PEM) for the app, beside those that are; returns its thumbprint.
+    pub fn register_certificate(&self, pem: &str) -> anyhow::Result<String> {
+        self.app.identity.registered.add_certificate(pem)
+    }
+
+    /// Forgets all certificates of the app.
+    pub fn forget_certificates(&self) {
+        self.app.identity.registered.forget_certificates();
+    }
+
+    /// Takes tokens of this issuer for this subject, made for `api://AzureADTokenExchange`, for the app.
+    pub fn trust_federated(&self, issuer: &str, subject: &str) {
+        self.app.identity.registered.trust(issuer, subject);
+    }
+
+    /// From now on id tokens are signed with a key that was not published before.
+    pub fn change_signing_key(&self) {
+        self.app.identity.keys.change();
+    }
+
+    /// Lets a tenant live elsewhere than in the worldwide cloud, as its discovery document tells it.
+    pub fn set_region(&self, tenant: Uuid, region: Region) -> anyhow::Result<()> {
+        self.app.world.tenant(tenant)?;
+        self.app.identity.regions.set(tenant, region);
+        Ok(())
+    }
+
+    /// Gives a tenant one more domain.
+    pub fn add_domain(&self, tenant: Uuid, domain: &str) -> anyhow::Result<()> {
+        self.app.world.tenant(tenant)?;
+        self.app.world.add_domain(tenant, domain);
+        Ok(())
+    }
+
+    /// Somebody types the short code of a device, and agrees or not. Fails when no device waits with it.
+    pub fn decide_device(&self, user_code: &str, agrees: bool) -> anyhow::Result<()> {
+        self.app.identity.devices.decide(user_code, agrees)
     }
 
     /// What the samples folder held.

@@ -12,8 +12,8 @@ use crate::stamp::{Clock, Stamp};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) script: Script,
     pub(crate) tenants: Vec<Tenant>,
     by_directory: HashMap<Uuid, usize>,
+    /// Further domains of tenants, in small letters.
+    domains: Mutex<HashMap<String, Uuid>>,
 }
 
 impl World {
@@ -36,11 +38,31 @@ impl World {
         let cache = Arc::new(AtomicUsize::new(settings.cache_bytes));
         let tenants: Vec<Tenant> = (0..settings.tenants).map(|index| Tenant::new(&settings, index, started, cache.clone())).collect();
         let by_directory = tenants.iter().enumerate().map(|(index, tenant)| (tenant.face.directory_id, index)).collect();
-        World { clock: settings.clock.clone(), started, script: Script::default(), tenants, by_directory, settings }
+        World {
+            clock: settings.clock.clone(),
+            started,
+            script: Script::default(),
+            tenants,
+            by_directory,
+            domains: Mutex::default(),
+            settings,
+        }
     }
 
     pub(crate) fn find(&self, directory_id: Uuid) -> Option<&Tenant> {
         self.by_directory.get(&directory_id).map(|index| &self.tenants[*index])
+    }
+
+    /// The tenant that owns a domain. Domains have no case.
+    pub(crate) fn by_domain(&self, domain: &str) -> Option<&Tenant> {
+        let domain = domain.to_ascii_lowercase();
+        let further = self.domains.lock().unwrap_or_else(PoisonError::into_inner).get(&domain).copied();
+        further.and_then(|id| self.find(id)).or_else(|| self.tenants.iter().find(|tenant| tenant.face.domain == domain))
+    }
+
+    /// Gives a tenant one more domain.
+    pub(crate) fn add_domain(&self, tenant: Uuid, domain: &str) {
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner).insert(domain.to_ascii_lowercase(), tenant);
     }
 
     pub(crate) fn tenant(&self, directory_id: Uuid) -> anyhow::Result<&Tenant> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::health::StageStatus;
-use domain::ports::{AppSecrets, NoToken};
+use domain::ports::{AppCredentials, NoToken};
 use domain::{AccessToken, AppName, Audience, Chance, Clock, CloudName, HeldTenant, Report, TenantId, TenantSet, Trouble, Verdict};
 use microsoft::{App, Cloud, Grant};
 use tokio::sync::{Notify, mpsc, watch};
@@ -38,8 +38,8 @@ pub struct Deps {
     pub clouds: Arc<BTreeMap<CloudName, Cloud>>,
     /// The configured app registrations.
     pub apps: Arc<BTreeMap<AppName, App>>,
-    /// The secrets of the app registrations, read at each use.
-    pub secrets: Arc<dyn AppSecrets>,
+    /// The credentials of the app registrations, read at each use.
+    pub credentials: Arc<dyn AppCredentials>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -70,7 +70,7 @@ pub(crate) struct Core {
     pub(crate) vault: Arc<dyn TokenVault>,
     pub(crate) clouds: Arc<BTreeMap<CloudName, Cloud>>,
     pub(crate) apps: Arc<BTreeMap<AppName, App>>,
-    pub(crate) secrets: Arc<dyn AppSecrets>,
+    pub(crate) credentials: Arc<dyn AppCredentials>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
     pub(crate) tenants: watch::Receiver<Arc<TenantSet>>,
@@ -100,7 +100,7 @@ impl Core {
             vault: deps.vault,
             clouds: deps.clouds,
             apps: deps.apps,
-            secrets: deps.secrets,
+            credentials: deps.credentials,
             clock: deps.clock,
             chance: deps.chance,
             tenants: deps.tenants,

@@ -1,7 +1,7 @@
 //! What the refresher asks of a sign-in service: two calls, so that tests can script the answers.
 
 use async_trait::async_trait;
-use domain::{Audience, ClientSecret, RefreshToken, TenantId, Trouble};
+use domain::{AppCredential, Audience, RefreshToken, TenantId, Trouble};
 use microsoft::{App, Cloud, Redeemed, SignIn, SignInError};
 
 /// Redeems credentials for access tokens. Implemented by [`microsoft::SignIn`].
@@ -18,7 +18,7 @@ pub trait Redeemer: Send + Sync + 'static {
         tenant: TenantId,
         audience: Audience,
         token: &RefreshToken,
-        secret: Option<&ClientSecret>,
+        credential: Option<&AppCredential>,
     ) -> Result<Redeemed, Refused>;
 
     /// Signs in as the app itself.
@@ -31,7 +31,7 @@ pub trait Redeemer: Send + Sync + 'static {
         app: &App,
         tenant: TenantId,
         audience: Audience,
-        secret: &ClientSecret,
+        credential: &AppCredential,
     ) -> Result<Redeemed, Refused>;
 }
 
@@ -60,9 +60,9 @@ impl Redeemer for SignIn {
         tenant: TenantId,
         audience: Audience,
         token: &RefreshToken,
-        secret: Option<&ClientSecret>,
+        credential: Option<&AppCredential>,
     ) -> Result<Redeemed, Refused> {
-        Ok(Self::redeem(self, cloud, app, tenant, audience, token, secret).await?)
+        Ok(Self::redeem(self, cloud, app, tenant, audience, token, credential).await?)
     }
 
     async fn client_credentials(
@@ -71,8 +71,8 @@ impl Redeemer for SignIn {
         app: &App,
         tenant: TenantId,
         audience: Audience,
-        secret: &ClientSecret,
+        credential: &AppCredential,
     ) -> Result<Redeemed, Refused> {
-        Ok(Self::client_credentials(self, cloud, app, tenant, audience, secret).await?)
+        Ok(Self::client_credentials(self, cloud, app, tenant, audience, credential).await?)
     }
 }

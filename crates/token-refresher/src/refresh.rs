@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domain::ports::SecretUnreadable;
 use domain::retry::Backoff;
-use domain::{AccessToken, AppName, Audience, ClientSecret, Fence, HeldTenant, RefreshToken, Trouble, Verdict, rehearsal};
+use domain::{AccessToken, AppCredential, AppName, Audience, Fence, HeldTenant, RefreshToken, Trouble, Verdict, rehearsal};
 use microsoft::{App, Cloud, Grant, Redeemed};
 use tokio::time::{Instant, sleep};
 
@@ -65,20 +65,22 @@ impl Core {
         };
         let cloud = self.clouds.get(&tenant.cloud).ok_or_else(|| missing("cloud", tenant.cloud.as_str()))?;
         let app = self.apps.get(&tenant.app).ok_or_else(|| missing("app", tenant.app.as_str()))?;
-        let secret = self.secrets.client_secret(&tenant.app).map_err(|unreadable| unread_secret(&tenant.app, &unreadable))?;
+        let credential = self.credentials.credential(&tenant.app).map_err(|unreadable| unread_credential(&tenant.app, &unreadable))?;
         match app.grant {
             Grant::ClientCredentials => {
-                let secret = secret.ok_or_else(|| without_secret(&tenant.app))?;
+                let credential = credential.ok_or_else(|| without_credential(&tenant.app))?;
                 self.turn(tenant, cloud).await?;
                 rehearsal::point("refresh.before-call").await.map_err(rehearsed)?;
                 let redeemed =
-                    self.redeemer.client_credentials(cloud, app, tenant.id, audience, &secret).await.map_err(Setback::Refused)?;
+                    self.redeemer.client_credentials(cloud, app, tenant.id, audience, &credential).await.map_err(Setback::Refused)?;
                 rehearsal::point("refresh.answered").await.map_err(rehearsed)?;
                 let fence = tenant.fence();
                 noted(fence, self.vault.app_worked(fence, self.clock.now()).await)?;
                 Ok(redeemed.access)
             }
-            Grant::RefreshToken => self.redeem_stored(Asking { tenant, cloud, app, audience, secret: secret.as_ref() }, belief).await,
+            Grant::RefreshToken => {
+                self.redeem_stored(Asking { tenant, cloud, app, audience, credential: credential.as_ref() }, belief).await
+            }
         }
     }
 
@@ -118,8 +120,8 @@ impl Core {
     }
 
     async fn redeem(&self, asking: Asking<'_>, token: &RefreshToken) -> Result<Redeemed, Refused> {
-        let Asking { tenant, cloud, app, audience, secret } = asking;
-        self.redeemer.redeem(cloud, app, tenant.id, audience, token, secret).await
+        let Asking { tenant, cloud, app, audience, credential } = asking;
+        self.redeemer.redeem(cloud, app, tenant.id, audience, token, credential).await
     }
 
     /// Stores what came back. `version` is the one that was redeemed, or that stands in the vault.
@@ -199,7 +201,7 @@ struct Asking<'a> {
     app: &'a App,
     audience: Audience,
     /// None for a public client.
-    secret: Option<&'a ClientSecret>,
+    credential: Option<&'a AppCredential>,
 }
 
 fn unopened(error: VaultError) -> Setback {
@@ -251,21 +253,26 @@ fn nothing_stored() -> Setback {
     })
 }
 
-fn unread_secret(app: &AppName, unreadable: &SecretUnreadable) -> Setback {
+fn unread_credential(app: &AppName, unreadable: &SecretUnreadable) -> Setback {
     let (verdict, action) = if unreadable.passing {
         (Verdict::Retry, "nothing, unless it lasts: then the operator of tocsin looks at the limits of the process")
     } else {
-        (Verdict::Global, "the operator of tocsin puts the app's client secret into that file, readable by tocsin alone")
+        (
+            Verdict::Global,
+            "the operator of tocsin puts the app's credential into that file, readable by tocsin alone (tocsin config check tells what is wrong)",
+        )
     };
-    let reason = format!("the secret of app {app} cannot be read: {unreadable}");
+    let reason = format!("the credential of app {app} cannot be read: {unreadable}");
     Setback::Ours(Trouble { verdict, reason, action: action.to_owned(), code: None })
 }
 
-fn without_secret(app: &AppName) -> Setback {
+fn without_credential(app: &AppName) -> Setback {
     Setback::Ours(Trouble {
         verdict: Verdict::Global,
-        reason: format!("app {app} signs in as itself, but has no secret"),
-        action: format!("the operator of tocsin sets client_secret_file under [apps.{app}]"),
+        reason: format!("app {app} signs in as itself, but has no credential"),
+        action: format!(
+            "the operator of tocsin sets certificate_file and private_key_file, federated_token_file or client_secret_file under [apps.{app}]"
+        ),
         code: None,
     })
 }

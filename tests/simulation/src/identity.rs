@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::token::Bearer;
-use domain::{AccessToken, Audience, ClientSecret, Clock, RefreshToken, TenantId, Trouble, Verdict};
+use domain::{AccessToken, AppCredential, Audience, Clock, RefreshToken, TenantId, Trouble, Verdict};
 use microsoft::{App, Cloud, Redeemed};
 use secrecy::ExposeSecret;
 use token_refresher::{Redeemer, Refused};
@@ -154,7 +154,7 @@ impl Redeemer for SignIn {
         tenant: TenantId,
         audience: Audience,
         token: &RefreshToken,
-        _: Option<&ClientSecret>,
+        _: Option<&AppCredential>,
     ) -> Result<Redeemed, Refused> {
         let process = &self.process;
         process.alive().await;
@@ -173,10 +173,10 @@ impl Redeemer for SignIn {
         let bearer = Bearer::new(given.bearer).expect("it is not empty");
         let access = AccessToken { bearer, expires_at: asked_at.plus(span(life * SECOND)) };
         let refresh = given.refresh.and_then(|serial| RefreshToken::new(refresh_token(tenant, serial)));
-        Ok(Redeemed { access, refresh })
+        Ok(Redeemed { access, refresh, granted: Vec::new() })
     }
 
-    async fn client_credentials(&self, _: &Cloud, _: &App, _: TenantId, _: Audience, _: &ClientSecret) -> Result<Redeemed, Refused> {
+    async fn client_credentials(&self, _: &Cloud, _: &App, _: TenantId, _: Audience, _: &AppCredential) -> Result<Redeemed, Refused> {
         Err(Wrong::App.refused())
     }
 }

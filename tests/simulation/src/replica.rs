@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use domain::health::StageStatus;
-use domain::ports::{AppSecrets, SecretUnreadable};
-use domain::{AppName, ClientSecret, Clock, Report, SeededChance, SinkMessage};
+use domain::ports::{AppCredentials, SecretUnreadable};
+use domain::{AppCredential, AppName, Clock, Report, SeededChance, SinkMessage};
 use microsoft::{App, Grant};
 use sink::SinkWorker;
 use tokio::runtime::{Builder, Runtime};
@@ -189,8 +189,8 @@ impl Live {
                 redeemer: Arc::new(SignIn { process: Arc::clone(&process) }),
                 vault: Arc::new(VaultDoor { process: Arc::clone(&process) }),
                 clouds: Arc::new(microsoft::built_in()),
-                apps: Arc::new(BTreeMap::from([(AppName::new("main"), App { client_id: "app".to_owned(), grant: Grant::RefreshToken })])),
-                secrets: Arc::new(NoSecrets),
+                apps: Arc::new(BTreeMap::from([(AppName::new("main"), App::new("app", Grant::RefreshToken))])),
+                credentials: Arc::new(NoCredentials),
                 clock: Arc::clone(&clock),
                 chance: chance.clone(),
                 tenants: tenants_to_refresh,
@@ -320,10 +320,10 @@ impl Clock for ProcessClock {
     }
 }
 
-struct NoSecrets;
+struct NoCredentials;
 
-impl AppSecrets for NoSecrets {
-    fn client_secret(&self, _: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable> {
+impl AppCredentials for NoCredentials {
+    fn credential(&self, _: &AppName) -> Result<Option<AppCredential>, SecretUnreadable> {
         Ok(None)
     }
 }

@@ -1,11 +1,13 @@
 //! `tocsin config check` and `tocsin config show`.
 
+use domain::{AppCredential, Clock as _, SystemClock};
 use serde::Serialize;
 
 use super::Setting;
 use crate::cli::ConfigCommand;
 use crate::config::{UrlSource, read_secret_file};
 use crate::failure::{Exit, Failure};
+use crate::secrets::{Outlook, outlook, read_credential};
 
 #[derive(Serialize)]
 struct Row {
@@ -46,9 +48,15 @@ fn check(setting: &Setting) -> Result<Vec<String>, Failure> {
     let config = &setting.config;
     let unusable = |error: &dyn std::fmt::Display| Failure::new(Exit::Config, error.to_string());
     let ring = tenant_registry::KeyRing::load(&config.key_file).map_err(|error| unusable(&error))?;
+    let mut warnings = config.shared_files(&ring);
     for (name, app) in &config.apps {
-        if let Some(file) = &app.client_secret_file {
-            read_secret_file(file, "an app's client secret").map_err(|error| unusable(&format!("apps.{name}: {error}")))?;
+        let credential = read_credential(&app.credential).map_err(|error| unusable(&format!("apps.{name}: {error}")))?;
+        if let Some(AppCredential::Certificates(pairs)) = &credential {
+            match outlook(pairs, SystemClock.now()) {
+                Outlook::Fine => {}
+                Outlook::Unwise(sentence) => warnings.push(format!("apps.{name}: {sentence}")),
+                Outlook::Useless(sentence) => return Err(unusable(&format!("apps.{name}: {sentence}"))),
+            }
         }
     }
     if let Some(UrlSource::File(file)) = &config.database.url {
@@ -57,5 +65,5 @@ fn check(setting: &Setting) -> Result<Vec<String>, Failure> {
     if let Some(file) = &config.database.migrate_url_file {
         read_secret_file(file, "a database URL").map_err(|error| unusable(&format!("database.migrate_url_file: {error}")))?;
     }
-    Ok(config.shared_files(&ring))
+    Ok(warnings)
 }

@@ -10,10 +10,11 @@ use tokio::net::TcpListener;
 
 use super::Setting;
 use crate::cli::Serve;
-use crate::config::{Config, read_secret_file};
+use crate::config::Config;
 use crate::database::{Database, Purpose, Reached};
 use crate::failure::{Exit, Failure};
 use crate::lifecycle::{self, Stages};
+use crate::secrets::read_credential;
 use crate::wiring;
 
 /// Connections of the daemon: two writers, news of feeds, registry, refresher, look-ups and some air.
@@ -28,8 +29,8 @@ pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure
     }
     // No key, no start: before anything else, so that a wrong key file never touches a database.
     let ring = KeyRing::load(&config.key_file).map_err(unusable)?;
-    for file in config.apps.values().filter_map(|app| app.client_secret_file.as_deref()) {
-        read_secret_file(file, "an app's client secret").map_err(unusable)?;
+    for (name, app) in &config.apps {
+        read_credential(&app.credential).map_err(|error| unusable(format!("apps.{name}: {error}")))?;
     }
     for warning in config.shared_files(&ring) {
         tracing::warn!("{warning}");

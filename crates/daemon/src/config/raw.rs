@@ -64,6 +64,12 @@ pub(super) struct App {
     pub(super) federated_token_file: String,
     #[serde(default = "refresh_token")]
     pub(super) grant: String,
+    #[serde(default = "version_2")]
+    pub(super) endpoint: String,
+}
+
+fn version_2() -> String {
+    "v2".into()
 }
 
 fn refresh_token() -> String {

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::Config;
-use crate::secrets::FileSecrets;
+use crate::secrets::FileCredentials;
 
 /// How long a stage may finish what it has begun. With a second for the poller before and two for the
 /// registry after, this fits into the deadline of `lifecycle`.
@@ -45,8 +45,8 @@ impl Config {
         tenant_registry::Config { poll_interval: self.poll.interval, ..tenant_registry::Config::default() }
     }
 
-    /// Where the secrets of the app registrations are read from.
-    pub(crate) fn secrets(&self) -> FileSecrets {
-        FileSecrets::new(self.apps.iter().filter_map(|(name, app)| Some((name.clone(), app.client_secret_file.clone()?))).collect())
+    /// Where the credentials of the app registrations are read from.
+    pub(crate) fn credentials(&self) -> FileCredentials {
+        FileCredentials::new(self.apps.iter().map(|(name, app)| (name.clone(), app.credential.clone())).collect())
     }
 }

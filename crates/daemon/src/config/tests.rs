@@ -1,5 +1,7 @@
 //! Stories about good and bad configurations.
 
+use microsoft::Grant;
+
 use super::*;
 
 fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
@@ -125,7 +127,7 @@ fn wrong_values_are_one_sentence_with_key_and_place() {
         ("[apps.main]\nclient_id = \"\"\n", vec!["apps.main.client_id", "Application (client) ID"]),
         ("[apps.main]\nclient_id = \"x\"\ngrant = \"password\"\n", vec!["apps.main.grant", "password"]),
         ("[apps.main]\nclient_id = \"x\"\ngrant = \"client_credentials\"\n", vec!["apps.main", "client_secret_file"]),
-        ("[apps.main]\nclient_id = \"x\"\ncertificate_file = \"/c\"\n", vec!["apps.main.certificate_file", "client_secret_file"]),
+        ("[apps.main]\nclient_id = \"x\"\ncertificate_file = \"/c\"\n", vec!["apps.main.certificate_file", "private_key_file"]),
         ("[clouds.lab]\nlogin_url = \"https://x\"\n", vec!["clouds.lab", "graph_url is missing"]),
         ("[clouds.global]\ngraph_url = \"http://graph.microsoft.com\"\n", vec!["clouds.global", "http"]),
         ("[poll]\nsource_keeps = \"5m\"\n", vec!["poll.source_keeps = 5m", "poll.overlap = 15m", "180d"]),
@@ -159,6 +161,13 @@ fn key_ring_and_app_secret_in_one_folder_warn_or_refuse() {
     assert!(load(&text, &[]).unwrap().warnings[0].contains("/etc/tocsin/keys"));
     assert!(load(&text, &[("TOCSIN_VAULT__REQUIRE_SEPARATION", "true")]).unwrap_err().contains("one leak takes both"));
     assert!(load(LAB, &[("TOCSIN_VAULT__REQUIRE_SEPARATION", "true")]).is_ok());
+    for (credential, secret) in [
+        ("certificate_file = \"/etc/tocsin/apps/x\"\nprivate_key_file = \"/etc/tocsin/keys/x\"", "apps.main.private_key_file"),
+        ("federated_token_file = \"/etc/tocsin/keys/x\"", "apps.main.federated_token_file"),
+    ] {
+        let text = LAB.replace("client_secret_file = \"/etc/tocsin/apps/main.secret\"", credential);
+        assert!(load(&text, &[]).unwrap().warnings[0].contains(secret), "{credential}");
+    }
 }
 
 #[test]

@@ -35,6 +35,11 @@ fn token_answers() {
 }
 
 #[test]
+fn sign_ins() {
+    replay("sign_in", super::sign_in);
+}
+
+#[test]
 fn waits() {
     replay("retry_after", super::retry_after);
 }

@@ -1,7 +1,10 @@
-//! For which tenant an answer is: the one claim that is read out of tokens.
+//! For which tenant an answer is, and what it allows: the claims that are read out of tokens.
 //!
-//! Signatures are not checked. The tokens come from the sign-in service itself over TLS, and nobody in
-//! between could have written them; what this guards against is a right answer to another tenant.
+//! Signatures are not checked here. The tokens come from the sign-in service itself over TLS, and nobody in
+//! between could have written them; what this guards against is a right answer to another tenant. Where a browser
+//! carried something, the signature is checked as well ([`super::id_token`]).
+
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -33,13 +36,56 @@ enum Said {
 
 /// The `tid` of a token, or `None` when it cannot be read: many access tokens are opaque, or encrypted.
 fn tenant_of(token: &str) -> Option<Said> {
-    let mut parts = token.split('.');
-    let payload = parts.nth(1)?;
-    parts.next()?;
-    let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
+    let payload = payload(token)?;
     let [tid] = members(std::str::from_utf8(&payload).ok()?, ["tid"]).ok()?;
     let tid = text(Some(tid?)).unwrap_or_default();
     Some(Uuid::try_parse(&tid).map_or(Said::Nonsense, |tid| Said::Tenant(TenantId(tid))))
+}
+
+/// The middle part of a token, if it has three.
+fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut parts = token.split('.');
+    let payload = parts.nth(1)?;
+    parts.next()?;
+    Some(Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?))
+}
+
+/// The names of the permissions that came with a token, such as `SecurityAlert.Read.All`: the `scp` and `roles` of the
+/// access token where it can be read, else the `scope` of the answer.
+///
+/// A token without any is a success to the sign-in service; the API then answers 403.
+pub(super) fn granted(access_token: &str, scope: Option<&str>) -> Vec<String> {
+    let words = permissions_of(access_token).unwrap_or_else(|| {
+        let scope = scope.unwrap_or_default();
+        // One of Microsoft's own samples shows the whole text percent-encoded.
+        let scope = if scope.contains('%') { percent_decoded(scope) } else { scope.to_owned() };
+        scope.split_whitespace().map(str::to_owned).collect()
+    });
+    let mut names: Vec<String> = Vec::new();
+    for word in words {
+        // Before the last stroke stands the resource.
+        let name = word.rsplit('/').next().and_then(crate::error::harmless);
+        let Some(name) = name.filter(|name| !matches!(name.as_str(), "openid" | "profile" | "email" | "offline_access" | ".default"))
+        else {
+            continue;
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn permissions_of(token: &str) -> Option<Vec<String>> {
+    let payload = payload(token)?;
+    let [scp, roles] = members(std::str::from_utf8(&payload).ok()?, ["scp", "roles"]).ok()?;
+    let scp = text(scp).unwrap_or_default();
+    let roles = roles.and_then(|roles| serde_json::from_str::<Vec<Cow<'_, str>>>(roles.get()).ok()).unwrap_or_default();
+    Some(scp.split_whitespace().map(str::to_owned).chain(roles.into_iter().map(Cow::into_owned)).collect())
+}
+
+fn percent_decoded(text: &str) -> String {
+    url::form_urlencoded::parse(format!("scope={text}").as_bytes()).map(|(_, value)| value.into_owned()).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -87,6 +133,27 @@ mod tests {
             ["", "opaque", "a.b", "a.b.c", "a.!!!.c", &jwt("{}"), &jwt("[]"), &jwt("no"), &format!("e30.{}", "e30"), "eyJ.eyJ.AAA.BBB.CCC"]
         {
             assert_eq!(code(None, access).as_deref(), Some("tid-unreadable"), "{access}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_those_of_the_token_and_only_else_those_of_the_answer() {
+        let scope = "https://graph.microsoft.com/SecurityAlert.Read.All openid offline_access https://graph.microsoft.com/.default";
+        for (token, scope, names) in [
+            (
+                jwt(r#"{"scp":"SecurityAlert.Read.All  SecurityIncident.Read.All"}"#),
+                Some("other"),
+                vec!["SecurityAlert.Read.All", "SecurityIncident.Read.All"],
+            ),
+            (jwt(r#"{"roles":["Alert.Read.All","Alert.Read.All"]}"#), None, vec!["Alert.Read.All"]),
+            (jwt(r#"{"roles":"Alert.Read.All"}"#), Some(scope), vec![]),
+            (jwt("{}"), Some(scope), vec![]),
+            ("opaque".to_owned(), Some(scope), vec!["SecurityAlert.Read.All"]),
+            ("opaque".to_owned(), Some("https%3A%2F%2Fgraph.microsoft.com%2Fmail.read%20openid"), vec!["mail.read"]),
+            ("opaque".to_owned(), Some("<b> SecurityAlert.Read.All"), vec!["SecurityAlert.Read.All"]),
+            ("opaque".to_owned(), None, vec![]),
+        ] {
+            assert_eq!(granted(&token, scope), names, "{token} {scope:?}");
         }
     }
 }

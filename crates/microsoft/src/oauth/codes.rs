@@ -245,14 +245,14 @@ const TABLE: &[Row] = &[
     row(
         &[7_000_218],
         Class::Ours,
-        "our app is registered as one with a secret, and none was sent",
-        "you: put the client secret of this app into client_secret_file",
+        "our app is registered as one with a credential, and none was sent",
+        "you: give this app a credential: client_secret_file, certificate_file with private_key_file, or federated_token_file",
     ),
     row(
         &[700_025],
         Class::Ours,
-        "our app is registered as one without a secret, and one was sent",
-        "you: remove client_secret_file of this app, or register its redirect address as type Web",
+        "our app is registered as one without a credential, and one was sent",
+        "you: remove the credential of this app (client_secret_file and its like), or register its redirect address as type Web",
     ),
     row(
         &[700_027, 50012, 50013, 500_133, 700_030],

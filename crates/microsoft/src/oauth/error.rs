@@ -30,9 +30,27 @@ pub struct SignInError {
 }
 
 impl SignInError {
-    fn new(verdict: Verdict, code: &str, reason: impl Into<String>, action: impl Into<String>) -> Self {
+    pub(super) fn new(verdict: Verdict, code: &str, reason: impl Into<String>, action: impl Into<String>) -> Self {
         let trouble = Trouble { verdict, reason: reason.into(), action: action.into(), code: Some(code.to_owned()) };
         Self { trouble, dead_token: false, status: None, refusal: Box::default() }
+    }
+
+    /// What the sign-in page says when it sends the browser back with `error` and `error_description`. Both came through
+    /// a browser and may be anybody's words: the numbers decide, and no word of the description is kept.
+    pub fn of_redirect(error: &str, description: Option<&str>) -> Self {
+        let refusal = Refusal::of_redirect(error, description);
+        // No token was redeemed, so none is dead.
+        Self { refusal: Box::new(refusal.clone()), dead_token: false, ..classified(&refusal, None) }
+    }
+
+    /// What a stranger in front of a browser may read. Who, why and which of our checks said no stands in
+    /// [`SignInError::trouble`], for the log.
+    pub fn outside(&self) -> &'static str {
+        if self.trouble.verdict.needs_a_person() {
+            "this sign-in could not be accepted; ask whoever sent you the link for a new one"
+        } else {
+            "the sign-in service does not answer now; open the link again in a few minutes"
+        }
     }
 
     /// The failure for a scheduler and for a person.
@@ -332,6 +350,29 @@ mod tests {
         }
         let trouble = answer_after(503, "7", "").trouble();
         assert_eq!(trouble.verdict, Verdict::RetryAfter(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_refusal_that_came_through_the_browser_is_judged_by_its_numbers() {
+        for (error, description, verdict, code) in [
+            (
+                "access_denied",
+                Some("AADSTS65004: declined.\r\nTrace ID: 3939d04c-d7ba\r\nTimestamp: x"),
+                Verdict::NeedsConsent,
+                "AADSTS65004",
+            ),
+            ("consent_required", Some("AADSTS90094: an administrator"), Verdict::NeedsConsent, "AADSTS90094"),
+            ("access_denied", None, Verdict::NeedsConsent, "access_denied"),
+            ("temporarily_unavailable", None, Verdict::Retry, "temporarily_unavailable"),
+            ("<script>", Some("<script>"), Verdict::Retry, "unknown"),
+        ] {
+            let error = SignInError::of_redirect(error, description);
+            let trouble = error.trouble();
+            assert_eq!((trouble.verdict, trouble.code.as_deref()), (verdict, Some(code)));
+            assert!(!error.is_dead_token() && !error.to_string().contains("script"));
+            assert!(!error.outside().contains(code));
+        }
+        assert_eq!(SignInError::of_redirect("x", Some("AADSTS65004: y Trace ID: 3939d04c-d7ba z")).trace_id(), Some("3939d04c-d7ba"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use domain::Ticks;
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -32,6 +33,28 @@ pub(super) fn delegated_scope(configured: &str) -> String {
     words.join(" ")
 }
 
+/// What a person is asked to agree to: the scopes of all audiences, and to be read for longer than an hour.
+///
+/// Entra refuses a second `/.default` in one request, and one beside named permissions (AADSTS70011). One is enough:
+/// it stands for every permission of the app registration, whichever API it belongs to.
+pub(super) fn consent_scope<'a>(configured: impl IntoIterator<Item = &'a str>) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for word in configured.into_iter().flat_map(str::split_whitespace).chain(["openid", "offline_access"]) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    if let Some(whole) = words.iter().copied().find(|word| word.ends_with("/.default")) {
+        words.retain(|word| *word == whole || matches!(*word, "openid" | "profile" | "email" | "offline_access"));
+    }
+    words.join(" ")
+}
+
+/// What version 1 of the endpoint calls a resource: the address of the API, without a permission.
+pub(super) fn resource(configured: &str) -> Option<String> {
+    app_scope(configured).and_then(|scope| scope.strip_suffix("/.default").map(str::to_owned))
+}
+
 /// The scope of the app's own token: `<resource>/.default` and nothing else. `None` when the
 /// configured scope names no resource.
 pub(super) fn app_scope(configured: &str) -> Option<String> {
@@ -52,19 +75,39 @@ pub(super) struct Tokens<'a> {
     pub(super) id_token: Option<Cow<'a, str>>,
     /// In seconds. Version 1 of the endpoint writes a text, version 2 a number.
     pub(super) expires_in: Option<f64>,
+    /// In seconds since 1970, by their clock. Version 1 only.
+    pub(super) expires_on: Option<f64>,
+    /// What was granted, with the resource before each name.
+    pub(super) scope: Option<Cow<'a, str>>,
 }
 
 impl<'a> Tokens<'a> {
     /// Reads the answer; `None` when it holds no access token that fits into a header.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         let body = std::str::from_utf8(body).ok()?;
-        let [access, refresh, id, expires_in] = members(body, ["access_token", "refresh_token", "id_token", "expires_in"]).ok()?;
+        let names = ["access_token", "refresh_token", "id_token", "expires_in", "expires_on", "scope"];
+        let [access, refresh, id, expires_in, expires_on, scope] = members(body, names).ok()?;
         let access_token = text(access).filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()))?;
-        Some(Self { access_token, refresh_token: text(refresh), id_token: text(id), expires_in: seconds(expires_in) })
+        Some(Self {
+            access_token,
+            refresh_token: text(refresh),
+            id_token: text(id),
+            expires_in: seconds(expires_in),
+            expires_on: seconds(expires_on),
+            scope: text(scope),
+        })
     }
 }
 
-fn seconds(member: Option<&RawValue>) -> Option<f64> {
+impl Tokens<'_> {
+    /// How long the access token lives, in seconds. Version 1 says it in two ways, and not always in both.
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below what a float holds exactly")]
+    pub(super) fn life(&self, asked_at: Ticks) -> Option<f64> {
+        self.expires_in.or_else(|| self.expires_on.map(|end| end - asked_at.0.div_euclid(10_000_000) as f64))
+    }
+}
+
+pub(super) fn seconds(member: Option<&RawValue>) -> Option<f64> {
     let written = text(member).unwrap_or_else(|| member.map_or("", RawValue::get).into());
     written.trim().parse().ok().filter(|seconds: &f64| !seconds.is_nan())
 }
@@ -102,6 +145,20 @@ impl Refusal {
             correlation_id: word(correlation_id),
             timestamp: text(timestamp).and_then(|text| crate::error::harmless(&text.replace(' ', "T"))),
         })
+    }
+}
+
+impl Refusal {
+    /// What the sign-in page said when it sent the browser back. It has `error` and a description and nothing else.
+    pub(super) fn of_redirect(error: &str, description: Option<&str>) -> Self {
+        let description = description.unwrap_or_default();
+        let trace_id = description.split_once("Trace ID: ").and_then(|(_, rest)| rest.split_whitespace().next());
+        Self {
+            error: crate::error::harmless(error).unwrap_or_else(|| "unknown".to_owned()),
+            codes: aadsts(description),
+            trace_id: trace_id.and_then(crate::error::harmless),
+            ..Self::default()
+        }
     }
 }
 
@@ -157,6 +214,28 @@ mod tests {
     }
 
     #[test]
+    fn consent_is_asked_for_in_one_request_that_entra_takes() {
+        let (graph, defender) =
+            ("https://graph.microsoft.com/.default offline_access", "https://api.securitycenter.microsoft.com/.default");
+        for (configured, asked) in [
+            (vec![graph], "https://graph.microsoft.com/.default offline_access openid"),
+            (vec![graph, defender], "https://graph.microsoft.com/.default offline_access openid"),
+            (vec!["https://g/A.Read", "https://d/B.Read offline_access"], "https://g/A.Read https://d/B.Read offline_access openid"),
+            (vec!["https://g/A.Read", defender], "https://api.securitycenter.microsoft.com/.default openid offline_access"),
+            (vec!["SecurityAlert.Read.All"], "SecurityAlert.Read.All openid offline_access"),
+        ] {
+            assert_eq!(consent_scope(configured.iter().copied()), asked);
+        }
+    }
+
+    #[test]
+    fn version_1_wants_the_resource_without_a_permission() {
+        assert_eq!(resource("https://graph.microsoft.com/.default offline_access").as_deref(), Some("https://graph.microsoft.com"));
+        assert_eq!(resource("https://d.test/Alert.Read").as_deref(), Some("https://d.test"));
+        assert_eq!(resource("offline_access"), None);
+    }
+
+    #[test]
     fn fault_40_an_answer_is_read_in_either_versions_spelling() {
         let read = |body: &'static str| Tokens::read(body.as_bytes());
         let v2 = read(r#"{"access_token":"a.b.c","expires_in":3599,"refresh_token":"r","id_token":"x.y.z","scope":"s%20t"}"#).unwrap();
@@ -175,6 +254,13 @@ mod tests {
             let body = format!(r#"{{"access_token":"a","expires_in":{expires_in}}}"#);
             assert_eq!(Tokens::read(body.as_bytes()).unwrap().expires_in, seconds, "{expires_in}");
         }
+        let v1 =
+            read(r#"{"access_token":"a","expires_in":"3599","expires_on":"1795266000","resource":"https://x","scope":"A.Read B.Read"}"#)
+                .unwrap();
+        assert_eq!((v1.expires_in, v1.expires_on, v1.scope.as_deref()), (Some(3599.0), Some(1_795_266_000.0), Some("A.Read B.Read")));
+        assert_eq!(v1.life(Ticks(0)), Some(3599.0), "what is left is believed before the hour of their clock");
+        let bare = read(r#"{"access_token":"a","expires_on":"1795266000"}"#).unwrap();
+        assert_eq!(bare.life(Ticks(1_795_262_400 * 10_000_000)), Some(3600.0));
     }
 
     #[test]

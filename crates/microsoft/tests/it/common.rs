@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::clock::ManualClock;
 use domain::token::Bearer;
-use domain::{AccessToken, Axis, ClientSecret, RefreshToken, TenantId, Ticks};
+use domain::{AccessToken, AppCredential, Axis, ClientSecret, RefreshToken, TenantId, Ticks};
 use microsoft::{AlertsApi, App, Cloud, Grant, Http, HttpSettings, PageQuery, SignIn, WindowQuery};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -71,15 +71,15 @@ pub(crate) fn usual() -> (SignIn, AlertsApi) {
 }
 
 pub(crate) fn app() -> App {
-    App { client_id: "11111111-2222-3333-4444-555555555555".to_owned(), grant: Grant::RefreshToken }
+    App::new("11111111-2222-3333-4444-555555555555", Grant::RefreshToken)
 }
 
 pub(crate) fn refresh_token(text: &str) -> RefreshToken {
     RefreshToken::new(text).unwrap()
 }
 
-pub(crate) fn client_secret(text: &str) -> ClientSecret {
-    ClientSecret::new(text).unwrap()
+pub(crate) fn client_secret(text: &str) -> AppCredential {
+    AppCredential::Secret(ClientSecret::new(text).unwrap())
 }
 
 pub(crate) fn access_token(text: &str) -> AccessToken {

@@ -44,6 +44,7 @@ const FAULTS: &[(u8, &str, &[&str])] = &[
     (38, "token for another tenant", &["tests/it/sign_in", "src/oauth/claims"]),
     (39, "scope reduced", &["tests/it/answers"]),
     (40, "expires_in 0, negative, text, huge", &["tests/it/answers", "src/oauth", "src/oauth/wire"]),
+    (41, "signing keys rotated or missing", &["tests/it/onboarding"]),
     (42, "temporarily_unavailable", &["tests/it/answers", "src/oauth/error"]),
     (43, "claims challenge", &["src/alerts/refusal"]),
     (72, "egress blocked by a proxy", &["tests/it/network"]),

@@ -9,6 +9,7 @@ mod faults;
 mod gzip;
 mod links;
 mod network;
+mod onboarding;
 mod postgres;
 mod rehearsals;
 mod secrets;

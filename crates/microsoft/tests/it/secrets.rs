@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use domain::{Audience, Source, TenantId};
+use domain::{AppCredential, Audience, ClientAssertion, Source, TenantId};
 use microsoft::HttpSettings;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -80,6 +80,7 @@ async fn no_marker_is_found_in_any_error_or_log_line() {
     let (sign_in, alerts) = (sign_in(HttpSettings::default()), alerts(HttpSettings::default()));
     let app = app();
     let (refresh, secret, access) = (refresh_token(MARKER), client_secret(&format!("{MARKER}+/=")), access_token(MARKER));
+    let federated = AppCredential::Federated(ClientAssertion::new(MARKER).unwrap());
     let (mut errors, mut pages) = (0, 0);
     for answer in answers() {
         let server = RawServer::answering(answer).await;
@@ -91,10 +92,12 @@ async fn no_marker_is_found_in_any_error_or_log_line() {
             assert!(!format!("{error} {error:?} {error:#?} {:?}", error.trouble()).contains(MARKER), "{error:?}");
             errors += 1;
         }
-        let Err(error) = sign_in.client_credentials(&cloud, &app, TENANT, Audience::Graph, &secret).await else {
-            panic!("no answer is good")
-        };
-        assert!(!format!("{error} {error:?}").contains(MARKER), "{error:?}");
+        for credential in [&secret, &federated] {
+            let Err(error) = sign_in.client_credentials(&cloud, &app, TENANT, Audience::Graph, credential).await else {
+                panic!("no answer is good")
+            };
+            assert!(!format!("{error} {error:?}").contains(MARKER), "{error:?}");
+        }
         for source in [Source::GraphAlerts, Source::MdeAlerts] {
             match alerts.fetch(&cloud, source, &access, &window()).await {
                 Ok(page) => pages += page.records.len(),

@@ -98,8 +98,8 @@ async fn an_app_asks_for_the_whole_resource_and_gets_no_refresh_token() {
     let sent = pairs(&[
         ("client_id", "11111111-2222-3333-4444-555555555555"),
         ("grant_type", "client_credentials"),
-        ("client_secret", "s"),
         ("scope", "https://graph.microsoft.com/.default"),
+        ("client_secret", "s"),
     ]);
     assert_eq!(form(&server.received_requests().await.unwrap()[0]), sent);
 }

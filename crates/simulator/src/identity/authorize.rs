@@ -1,6 +1,7 @@
-//! The page where a person signs in and consents. The person is simulated too and agrees at once: the browser
-//! is sent back with a code. PKCE is checked when the code is redeemed.
+//! The page where a person signs in and consents. The person is simulated too and agrees at once, unless the settings
+//! say that somebody sits in front of a real browser: the browser is sent back with a code. PKCE is checked when the code is redeemed.
 
+use super::consent::{Clicked, escape, page_of};
 use super::errors::Refusal;
 use super::{Form, Identity, tenant_of_path};
 use crate::answer::Answer;
@@ -26,6 +27,7 @@ pub(crate) struct Consent {
     pub(crate) tenant: Uuid,
     pub(crate) scope: String,
     pub(crate) resource: Option<String>,
+    pub(crate) nonce: Option<String>,
     redirect_uri: String,
     /// Challenge and whether it is a hash of the verifier.
     challenge: Option<(String, bool)>,
@@ -88,45 +90,31 @@ impl Identity {
     pub(crate) fn authorize(&self, app: &App, call: &mut Call, path_tenant: &str, query: &str) -> Answer {
         let fields: HashMap<String, String> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let get = |name: &str| fields.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        let page = |refusal: &Refusal| {
-            Answer::text(
-                400,
-                "text/html; charset=utf-8",
-                format!(
-                    "<html><body><h1>Sign in</h1><p>{}</p></body></html>",
-                    refusal.description(call.at, call.request_id, call.request_id)
-                ),
-            )
-        };
         let tenant = match tenant_of_path(&app.world, path_tenant) {
             Ok(Some(tenant)) => tenant,
             // Somebody from the first company happens to sit in front of the screen.
             Ok(None) if !app.world.tenants.is_empty() => app.world.tenants[0].face.directory_id,
-            Ok(None) => return page(&Refusal::of(90002)),
-            Err(refusal) => return page(&refusal),
+            Ok(None) => return page_of(call, &Refusal::of(90002)),
+            Err(refusal) => return page_of(call, &refusal),
         };
         call.tenant = Some(tenant);
         if get("client_id").and_then(|id| id.parse().ok()) != Some(self.client_id) {
-            return page(&Refusal::of(700016));
+            return page_of(call, &Refusal::of(700016));
         }
         let Some(redirect) = get("redirect_uri").and_then(|uri| allowed(app, uri)) else {
-            return page(&Refusal {
-                codes: vec![50011],
-                text: "The reply address does not match those of the app.".to_owned(),
-                ..Refusal::of(900971)
-            });
+            return page_of(
+                call,
+                &Refusal {
+                    codes: vec![50011],
+                    text: "The reply address does not match those of the app.".to_owned(),
+                    ..Refusal::of(900971)
+                },
+            );
         };
         let state = get("state");
         let send = |fields: &[(&str, &str)]| send_back(&redirect, get("response_mode"), state, fields);
         let refuse = |error: &str, text: &str| send(&[("error", error), ("error_description", text)]);
-        let scripted = call.effects.find(|effect| match effect {
-            Effect::ConsentMissing => Some(Refusal::of(65001)),
-            Effect::SignInError { code, error, .. } => {
-                Some(Refusal { error: error.clone().unwrap_or_else(|| Refusal::of(*code).error), ..Refusal::of(*code) })
-            }
-            _ => None,
-        });
-        if let Some(refusal) = scripted {
+        if let Some(refusal) = scripted(call) {
             return refuse(&refusal.error, &refusal.description(call.at, call.request_id, call.request_id));
         }
         if get("response_type") != Some("code") {
@@ -138,8 +126,14 @@ impl Identity {
             (Some(challenge), Some("plain") | None) => Some((challenge.to_owned(), false)),
             (Some(_), Some(_)) => return refuse("invalid_request", "AADSTS501491: Invalid method in CodeChallenge."),
         };
+        match self.clicked(app, call, &fields) {
+            Clicked::Yes => {}
+            Clicked::No => return refuse("access_denied", "AADSTS65004: The user declined to consent to access the app."),
+            Clicked::NotYet(page) => return page,
+        }
         let consent = Consent {
             tenant,
+            nonce: get("nonce").map(str::to_owned),
             scope: get("scope").unwrap_or_default().to_owned(),
             resource: get("resource").map(str::to_owned),
             redirect_uri: get("redirect_uri").unwrap_or_default().to_owned(),
@@ -152,7 +146,18 @@ impl Identity {
     }
 }
 
-fn allowed(app: &App, uri: &str) -> Option<Url> {
+/// What the script wants the page to answer.
+pub(super) fn scripted(call: &Call) -> Option<Refusal> {
+    call.effects.find(|effect| match effect {
+        Effect::ConsentMissing => Some(Refusal::of(65001)),
+        Effect::SignInError { code, error, .. } => {
+            Some(Refusal { error: error.clone().unwrap_or_else(|| Refusal::of(*code).error), ..Refusal::of(*code) })
+        }
+        _ => None,
+    })
+}
+
+pub(super) fn allowed(app: &App, uri: &str) -> Option<Url> {
     let parsed = Url::parse(uri).ok()?;
     let registered = &app.world.settings.redirect_uris;
     let fits = if registered.is_empty() {
@@ -163,11 +168,10 @@ fn allowed(app: &App, uri: &str) -> Option<Url> {
     fits.then_some(parsed)
 }
 
-fn send_back(redirect: &Url, mode: Option<&str>, state: Option<&str>, fields: &[(&str, &str)]) -> Answer {
+pub(super) fn send_back(redirect: &Url, mode: Option<&str>, state: Option<&str>, fields: &[(&str, &str)]) -> Answer {
     let pairs = fields.iter().copied().chain(state.map(|state| ("state", state)));
     match mode {
         Some("form_post") => {
-            let escape = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
             let inputs: String =
                 pairs.map(|(name, value)| format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">", escape(value))).collect();
             let page = format!(

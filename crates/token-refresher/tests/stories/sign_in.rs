@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::token::Bearer;
-use domain::{AccessToken, Audience, ClientSecret, Clock, RefreshToken, TenantId, Trouble, Verdict};
+use domain::{AccessToken, AppCredential, Audience, Clock, RefreshToken, TenantId, Trouble, Verdict};
 use microsoft::{App, Cloud, Redeemed};
 use secrecy::ExposeSecret;
 use token_refresher::{Redeemer, Refused};
@@ -126,7 +126,7 @@ impl PretendSignIn {
         }
         state.issued += 1;
         let bearer = Bearer::new(format!("access-{audience}-{}", state.issued)).unwrap();
-        Ok(Redeemed { access: AccessToken { bearer, expires_at: self.clock.now().plus(self.life) }, refresh })
+        Ok(Redeemed { access: AccessToken { bearer, expires_at: self.clock.now().plus(self.life) }, refresh, granted: Vec::new() })
     }
 }
 
@@ -139,9 +139,9 @@ impl Redeemer for PretendSignIn {
         tenant: TenantId,
         audience: Audience,
         token: &RefreshToken,
-        secret: Option<&ClientSecret>,
+        credential: Option<&AppCredential>,
     ) -> Result<Redeemed, Refused> {
-        assert!(secret.is_some(), "a confidential client says its secret");
+        assert!(credential.is_some(), "a confidential client proves itself");
         self.answer(tenant, audience, Some(token)).await
     }
 
@@ -151,7 +151,7 @@ impl Redeemer for PretendSignIn {
         _: &App,
         tenant: TenantId,
         audience: Audience,
-        _: &ClientSecret,
+        _: &AppCredential,
     ) -> Result<Redeemed, Refused> {
         self.answer(tenant, audience, None).await
     }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::health::StageStatus;
-use domain::ports::{AccessTokens, AppSecrets, NoToken, SecretUnreadable};
+use domain::ports::{AccessTokens, AppCredentials, NoToken, SecretUnreadable};
 use domain::{
-    AccessToken, AppName, Audience, ClientSecret, Clock, CloudName, Epoch, HeldTenant, Report, SeededChance, Source, TenantId, TenantSet,
-    TenantState, Ticks, Verdict,
+    AccessToken, AppCredential, AppName, Audience, ClientSecret, Clock, CloudName, Epoch, HeldTenant, Report, SeededChance, Source,
+    TenantId, TenantSet, TenantState, Ticks, Verdict,
 };
 use microsoft::{App, Cloud, Grant};
 use secrecy::ExposeSecret;
@@ -94,13 +94,13 @@ impl Clock for WallClock {
 
 struct Secrets;
 
-impl AppSecrets for Secrets {
-    fn client_secret(&self, app: &AppName) -> Result<Option<ClientSecret>, SecretUnreadable> {
+impl AppCredentials for Secrets {
+    fn credential(&self, app: &AppName) -> Result<Option<AppCredential>, SecretUnreadable> {
         let unreadable = |reason: &str, passing| Err(SecretUnreadable { reason: reason.to_owned(), passing });
         match app.as_str() {
             "lost" => unreadable("/etc/tocsin/apps/lost.secret: no such file", false),
             "crowded" => unreadable("/etc/tocsin/apps/crowded.secret: too many open files", true),
-            _ => Ok(ClientSecret::new("secret")),
+            _ => Ok(ClientSecret::new("secret").map(AppCredential::Secret)),
         }
     }
 }
@@ -167,7 +167,7 @@ impl World {
                 allow_plaintext: false,
             }
         };
-        let app = |grant| App { client_id: "client".to_owned(), grant };
+        let app = |grant| App::new("client", grant);
         let apps = [
             ("main", Grant::RefreshToken),
             ("lost", Grant::RefreshToken),
@@ -183,7 +183,7 @@ impl World {
             vault: Arc::clone(&vault) as _,
             clouds: Arc::new([(CloudName::new("global"), cloud("login.test"))].into()),
             apps: Arc::new(apps.into_iter().map(|(name, grant)| (AppName::new(name), app(grant))).collect()),
-            secrets: Arc::new(Secrets),
+            credentials: Arc::new(Secrets),
             clock: Arc::clone(&clock) as _,
             chance: Arc::new(SeededChance::new(1)),
             tenants: tenants_seen,

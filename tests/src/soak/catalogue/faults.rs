@@ -1,7 +1,7 @@
 //! The faults, 1 to 72, and where each is exercised.
 
 use super::Entry;
-use super::Place::{self, Later, Process, Simulation, Skipped, Test};
+use super::Place::{self, Process, Simulation, Skipped, Test};
 
 const ANSWERS: &str = "crates/microsoft/tests/it/answers.rs";
 const NETWORK: &str = "crates/microsoft/tests/it/network.rs";
@@ -57,7 +57,7 @@ pub const FAULTS: &[Entry] = &[
     fault(38, "a token for another tenant", &[Process, Test("crates/microsoft/tests/it/sign_in.rs", "fault_38_an_answer_for_another_tenant_gives_out_nothing")]),
     fault(39, "scope reduced", &[Process, Test(ANSWERS, "fault_39_a_scope_that_was_cut_down_shows_as_a_missing_permission")]),
     fault(40, "odd `expires_in`", &[Process, Simulation("OddExpiresIn"), Test(ANSWERS, "fault_40_a_life_in_any_form_is_a_life_between_a_minute_and_a_day_and_a_bit")]),
-    fault(41, "signing keys rotated or missing", &[Later("consent by a link, which is where id tokens are verified")]),
+    fault(41, "signing keys rotated or missing", &[Test("crates/microsoft/tests/it/onboarding.rs", "fault_41_changed_keys_are_fetched_once_and_not_for_every_stranger")]),
     fault(42, "sign-in temporarily unavailable", &[Process, Simulation("SignInUnavailable"), Test(ANSWERS, "fault_42_a_service_that_is_unavailable_for_a_while_marks_nobody")]),
     fault(43, "user disabled in mid-flight: 401 with a claims challenge", &[Process, Simulation("Unauthorized"), Test("crates/microsoft/src/alerts/refusal.rs", "fault_43_a_claims_challenge_calls_for_a_person")]),
     // The database.
