@@ -9,6 +9,7 @@ mod ladder;
 mod raw;
 mod rooms;
 mod secret_file;
+mod separation;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -106,6 +107,13 @@ pub(crate) struct AppConfig {
     pub(crate) client_secret_file: Option<PathBuf>,
 }
 
+impl AppConfig {
+    /// The files that hold what the app proves itself with, each with its key in the configuration.
+    pub(crate) fn credential_files(&self) -> Vec<(&'static str, &Path)> {
+        self.client_secret_file.as_deref().map(|file| ("client_secret_file", file)).into_iter().collect()
+    }
+}
+
 /// `[poll]`.
 #[derive(Debug, Clone)]
 pub(crate) struct PollConfig {
@@ -150,6 +158,8 @@ impl Config {
     pub(crate) fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let environment: Vec<_> = environment.into_iter().collect();
         let pg_bindir = environment.iter().find(|(name, value)| name == "PG_BINDIR" && !value.is_empty()).map(|(_, value)| value.into());
+        let credentials: Option<PathBuf> =
+            environment.iter().find(|(name, value)| name == "CREDENTIALS_DIRECTORY" && !value.is_empty()).map(|(_, value)| value.into());
         let layers = keys::Layers::read(file, environment)?;
         let raw = layers.deserialize()?;
         let mut warnings = Vec::new();
@@ -212,19 +222,22 @@ impl Config {
             shown: layers.shown(),
             warnings,
         };
-        config.check_separation()
+        config.check_separation(credentials.as_deref())
     }
 
-    /// A leak of one folder should not give away both the sealing keys and the credential that makes
+    /// A leak of one place should not give away both the sealing keys and the credential that makes
     /// stolen tokens usable (I16).
-    fn check_separation(mut self) -> Result<Self, ConfigError> {
-        let key_folder = self.key_file.parent();
-        let together = self.apps.iter().find(|(_, app)| app.client_secret_file.as_deref().is_some_and(|file| file.parent() == key_folder));
-        if let Some((name, _)) = together {
-            let folder = key_folder.unwrap_or(Path::new(".")).display();
-            let sentence = format!(
-                "vault.key_file and apps.{name}.client_secret_file both lie in {folder}, where one leak takes both; keep them in two places"
-            );
+    fn check_separation(mut self, credentials: Option<&Path>) -> Result<Self, ConfigError> {
+        let keys = separation::source_of(&self.key_file, credentials);
+        let together = self
+            .apps
+            .iter()
+            .flat_map(|(name, app)| app.credential_files().into_iter().map(move |(key, file)| (name, key, file)))
+            .find(|(_, _, file)| separation::source_of(file, credentials) == keys);
+        if let Some((name, key, _)) = together {
+            let place = keys.display();
+            let sentence =
+                format!("vault.key_file and apps.{name}.{key} both come from {place}, where one leak takes both; keep them in two places");
             if self.require_separation {
                 return Err(ConfigError(format!("{sentence}, or set vault.require_separation = false")));
             }
