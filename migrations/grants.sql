@@ -16,6 +16,12 @@ begin
             tocsin.incident, tocsin.incident_redirect, tocsin.reread, tocsin.reconciliation to tocsin_ingest;
         revoke delete on tocsin.alert, tocsin.incident from tocsin_ingest;
         grant insert on tocsin.alert_version, tocsin.alert_event to tocsin_ingest;
+        -- An entry of the audit log is written once: no role but the owner can change or delete one.
+        grant insert on tocsin.audit to tocsin_ingest;
+        grant insert, update on tocsin.audit_head, tocsin.key_rotation, tocsin.erasure to tocsin_ingest;
+        grant delete on tocsin.key_rotation, tocsin.erasure to tocsin_ingest;
+        revoke all on function tocsin.erase_some(uuid, bigint) from public;
+        grant execute on function tocsin.erase_some(uuid, bigint) to tocsin_ingest;
         revoke all on function tocsin.ensure_version_partition(timestamptz) from public;
         grant execute on function tocsin.ensure_version_partition(timestamptz) to tocsin_ingest;
     end if;

@@ -199,6 +199,9 @@ async fn the_read_side_has_exactly_the_columns_and_types_of_the_contract() -> an
         [
             "alert.hash",
             "alert_version.hash",
+            "audit.hash",
+            "audit.previous",
+            "audit_head.hash",
             "incident.hash",
             "quarantine.hash",
             "quarantine.raw_bytes",
@@ -311,6 +314,10 @@ async fn a_reader_reads_the_read_side_and_nothing_else_and_the_daemon_can_change
         "drop view dash.alert",
         "set role tocsin_owner",
         "truncate tocsin.quarantine",
+        "update tocsin.audit set actor = ''",
+        "delete from tocsin.audit",
+        "truncate tocsin.audit",
+        "delete from tocsin.audit_head",
     ] {
         assert_eq!(refusal(&mut ingest, sql).await?.as_deref(), FORBIDDEN, "the daemon's role: {sql}");
     }

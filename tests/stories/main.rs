@@ -1,5 +1,6 @@
 //! Whole-system stories; one module each.
 
+mod auditing;
 mod bad_input;
 mod commands;
 mod contract;
@@ -8,6 +9,7 @@ mod health;
 mod held_tokens;
 mod lossless_cli;
 mod main_job;
+mod offboarding;
 mod outages;
 mod paging;
 mod proof;

@@ -56,6 +56,9 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Ask the running daemon whether it does its job: exit 0 if so, 3 if not, 69 if nobody answers.
     Healthcheck(Healthcheck),
+    /// Who did what to which tenant, in chains that show every change.
+    #[command(subcommand)]
+    Audit(Audit),
 }
 
 /// `tocsin serve`
@@ -82,6 +85,51 @@ pub(crate) enum Key {
     Init,
     /// List the keys of the ring and how many tenants are sealed under each.
     Status,
+    /// Bring a fresh key into use, online: every running daemon gets it first, then all data keys are sealed under it.
+    /// Typed again, it goes on where it was interrupted.
+    Rotate {
+        /// Write the changed ring to this file, for a ring that cannot be written where it is: put the file in its place
+        /// for every daemon, then type the command again.
+        #[arg(long, value_name = "FILE")]
+        write_ring: Option<PathBuf>,
+        /// How long to wait for daemons that do not have the key yet.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+    /// Take a key out of the ring; refused while a tenant is sealed under it.
+    Retire {
+        /// Its id, as `tocsin key status` lists it.
+        key: String,
+        /// Write the changed ring to this file, for a ring that cannot be written where it is.
+        #[arg(long, value_name = "FILE")]
+        write_ring: Option<PathBuf>,
+    },
+}
+
+/// `tocsin audit …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// List who did what, the newest last.
+    List {
+        /// Only this tenant (directory id or name).
+        #[arg(long)]
+        tenant: Option<String>,
+        /// At most this many of the newest.
+        #[arg(long, short = 'n', default_value_t = 50)]
+        limit: u32,
+    },
+    /// Look whether the audit log is as it was written: exit 0 if so, 3 if anything was altered, taken out or cut off.
+    Verify {
+        /// Only this tenant (directory id or name).
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Also compare with heads that were kept elsewhere, as `tocsin audit heads` prints them: they show a tail that was
+        /// cut together with its head.
+        #[arg(long, value_name = "FILE")]
+        heads: Option<PathBuf>,
+    },
+    /// Print the last entry of every chain: directory id, number, hash. Keep the output off this host.
+    Heads,
 }
 
 /// `tocsin tenant …`
@@ -126,11 +174,17 @@ pub(crate) enum Tenant {
     Pause(Named),
     /// Read a paused tenant again, or try one in trouble at once.
     Resume(Named),
-    /// Stop reading a tenant and destroy its token and data key. Its alerts stay.
+    /// Stop reading a tenant and destroy its token and data key. Its alerts stay, unless you say otherwise.
     Remove {
         /// Which tenant.
         #[command(flatten)]
         named: Named,
+        /// Delete everything that is stored of it too. What was begun can be gone on with, and not called off.
+        #[arg(long, conflicts_with = "keep_alerts")]
+        delete_alerts: bool,
+        /// Keep its alerts; so it is when you say nothing.
+        #[arg(long)]
+        keep_alerts: bool,
         /// Do not ask for the name.
         #[arg(long)]
         yes: bool,

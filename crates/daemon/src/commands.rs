@@ -2,6 +2,7 @@
 
 mod alerts;
 mod asking;
+mod audit;
 mod backfill;
 mod config;
 mod db;
@@ -9,6 +10,7 @@ mod healthcheck;
 mod key;
 mod quarantine;
 mod reconcile;
+mod removal;
 mod serve;
 mod tenant;
 
@@ -23,6 +25,8 @@ use crate::telemetry;
 struct Setting {
     config: Config,
     output: Output,
+    /// Who types, for the audit log.
+    actor: String,
 }
 
 impl Setting {
@@ -43,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         |wanted: &str| environment.iter().find(|(name, value)| name == wanted && !value.is_empty()).map(|(_, value)| value.clone());
     let file = cli.config.or_else(|| variable("TOCSIN_CONFIG_FILE").map(Into::into));
     let rust_log = variable("RUST_LOG");
+    let actor = audit::actor(variable("SUDO_USER"));
     let config = Config::load(file.as_deref(), environment)?;
     if matches!(cli.command, Command::Serve(_)) {
         telemetry::init(&config.log, rust_log.as_deref())?;
@@ -51,7 +56,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         let quiet = crate::config::LogConfig { level: "warn".into(), format: config.log.format };
         telemetry::init(&quiet, rust_log.as_deref())?;
     }
-    let setting = Setting { config, output: Output { json: cli.json } };
+    let setting = Setting { config, output: Output { json: cli.json }, actor };
     match cli.command {
         Command::Serve(options) => serve::run(setting, &options).await,
         Command::Db(command) => db::run(&setting, command).await,
@@ -63,6 +68,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Quarantine(command) => quarantine::run(&setting, command).await,
         Command::Config(command) => config::run(&setting, &command),
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
+        Command::Audit(command) => audit::run(&setting, command).await,
     }
 }
 

@@ -10,6 +10,7 @@ mod ladder;
 mod raw;
 mod rooms;
 mod secret_file;
+mod separation;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -143,6 +144,8 @@ impl Config {
     pub(crate) fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let environment: Vec<_> = environment.into_iter().collect();
         let pg_bindir = environment.iter().find(|(name, value)| name == "PG_BINDIR" && !value.is_empty()).map(|(_, value)| value.into());
+        let credentials: Option<PathBuf> =
+            environment.iter().find(|(name, value)| name == "CREDENTIALS_DIRECTORY" && !value.is_empty()).map(|(_, value)| value.into());
         let layers = keys::Layers::read(file, environment)?;
         let raw = layers.deserialize()?;
         let mut warnings = Vec::new();
@@ -205,19 +208,22 @@ impl Config {
             shown: layers.shown(),
             warnings,
         };
-        config.check_separation()
+        config.check_separation(credentials.as_deref())
     }
 
-    /// A leak of one folder should not give away both the sealing keys and the credential that makes
+    /// A leak of one place should not give away both the sealing keys and the credential that makes
     /// stolen tokens usable (I16).
-    fn check_separation(mut self) -> Result<Self, ConfigError> {
-        let key_folder = self.key_file.parent();
-        let files =
-            self.apps.iter().flat_map(|(name, app)| app.credential_files().into_iter().map(move |(key, file, _)| (name, key, file)));
-        if let Some((name, key, _)) = files.into_iter().find(|(_, _, file)| file.parent() == key_folder) {
-            let folder = key_folder.unwrap_or(Path::new(".")).display();
+    fn check_separation(mut self, credentials: Option<&Path>) -> Result<Self, ConfigError> {
+        let keys = separation::source_of(&self.key_file, credentials);
+        let together = self
+            .apps
+            .iter()
+            .flat_map(|(name, app)| app.credential_files().into_iter().map(move |(key, file, _)| (name, key, file)))
+            .find(|(_, _, file)| separation::source_of(file, credentials) == keys);
+        if let Some((name, key, _)) = together {
+            let place = keys.display();
             let sentence =
-                format!("vault.key_file and apps.{name}.{key} both lie in {folder}, where one leak takes both; keep them in two places");
+                format!("vault.key_file and apps.{name}.{key} both come from {place}, where one leak takes both; keep them in two places");
             if self.require_separation {
                 return Err(ConfigError(format!("{sentence}, or set vault.require_separation = false")));
             }

@@ -14,7 +14,7 @@ use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
 use sink::{CursorStore, PgStore, SinkWorker};
 use sqlx::PgPool;
-use tenant_registry::{Registry, RegistryWorker};
+use tenant_registry::{Registry, RegistryWorker, Upkeep};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -78,6 +78,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         config.poller(),
     );
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
+    let upkeep = Upkeep::new(registry.clone());
     let registry = RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tenants_out, reports, registry_says);
 
     let watched = vec![
@@ -94,6 +95,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     stages.add("poller", |stop| poller.run(stop));
     stages.add("sink", |stop| sink.run(stop));
     stages.beside("refresher", |stop| refresher.run(stop));
+    stages.beside("registry's upkeep", |stop| upkeep.run(stop));
     stages.add("registry", |stop| registry.run(stop));
     stages.add("metrics upkeep", |stop| async move {
         console::upkeep(metrics, stop).await;

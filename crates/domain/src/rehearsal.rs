@@ -12,7 +12,8 @@
 //! `@3` means the third time and only then; without it every time. A point that was passed is counted, so that a
 //! run can prove that it fired ([`passed`]).
 
-/// Every point there is. A name that is not in this list is a mistake and panics in a rehearsal.
+/// Every point that a daemon passes. A name that is neither here nor in [`COMMAND_POINTS`] is a mistake and panics in a
+/// rehearsal.
 pub const POINTS: &[&str] = &[
     // token-refresher
     "refresh.before-call",
@@ -44,6 +45,23 @@ pub const POINTS: &[&str] = &[
     "lease.before-claim",
     "lease.claimed",
     "lease.before-release",
+];
+
+/// The points that commands pass, and no daemon.
+pub const COMMAND_POINTS: &[&str] = &[
+    // tenant-registry
+    "rotate.begin",
+    "rotate.noted",
+    "rotate.next-in-ring",
+    "rotate.all-have-it",
+    "rotate.before-activation",
+    "rotate.activated",
+    "rotate.before-batch",
+    "rotate.batch-wrapped",
+    "rotate.batch-written",
+    "rotate.batch-committed",
+    "retire.noted",
+    "retire.removed",
 ];
 
 /// Every bug that can be planted. The suites have to go red for each of them.

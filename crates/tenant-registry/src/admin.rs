@@ -1,4 +1,4 @@
-//! What an operator does with tenants that are there: list, find, pause, resume, remove.
+//! What an operator does with tenants that are there: list, find, pause, resume. How they go stands in `offboard`.
 
 use domain::{AppName, CloudName, Source, TenantId, TenantState};
 use jiff::Timestamp;
@@ -6,11 +6,12 @@ use serde::Serialize;
 use sqlx::PgTransaction;
 use uuid::Uuid;
 
+use crate::audit::{self, Unaudited};
 use crate::keyring::KeyRing;
 use crate::registry::{NoKeys, Registry};
 use crate::rules;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, leases, replicas, secrets, tenants, troubles};
+use crate::store::{self, replicas, secrets, tenants, troubles};
 use crate::vault::VaultError;
 
 /// A tenant as `tocsin tenant list` and `show` print it.
@@ -52,10 +53,14 @@ pub struct KeyStatus {
     pub id: String,
     /// Whether it seals.
     pub active: bool,
+    /// Whether a rotation will make it the one that seals, once every replica has it.
+    pub next: bool,
     /// Whether the ring has it; if not, its tenants cannot be opened.
     pub in_ring: bool,
     /// How many tenants are sealed under it.
     pub tenants: i64,
+    /// How many running daemons have it.
+    pub daemons: usize,
 }
 
 /// Whether anybody works for a tenant now.
@@ -103,6 +108,9 @@ pub enum AdminError {
     /// Somebody else was writing for this tenant.
     #[error("the tenant is busy: try again")]
     Busy,
+    /// It could not be written to the audit log.
+    #[error(transparent)]
+    Unaudited(Unaudited),
     /// No key ring is loaded.
     #[error(transparent)]
     NoKeys(#[from] NoKeys),
@@ -112,6 +120,12 @@ pub enum AdminError {
     /// The database refused.
     #[error("the database refused: {0}")]
     Database(sqlx::Error),
+}
+
+impl From<Unaudited> for AdminError {
+    fn from(error: Unaudited) -> Self {
+        if store::was_busy(&error.0) { Self::Busy } else { Self::Unaudited(error) }
+    }
 }
 
 impl From<sqlx::Error> for AdminError {
@@ -174,7 +188,10 @@ impl Registry {
         let (mut tx, stored) = self.lock(tenant).await?;
         match stored.state {
             TenantState::Paused => {}
-            TenantState::Active => tenants::set_state(&mut tx, tenant, TenantState::Paused, false).await?,
+            TenantState::Active => {
+                tenants::set_state(&mut tx, tenant, TenantState::Paused, false).await?;
+                self.audit_state(&mut tx, tenant, "tenant.pause", &stored).await?;
+            }
             other => return Err(conflict(&stored, other, "there is nothing to pause")),
         }
         finish(tx, stored.state, TenantState::Paused).await
@@ -191,30 +208,11 @@ impl Registry {
             TenantState::Paused | TenantState::Active => {
                 tenants::set_state(&mut tx, tenant, TenantState::Active, true).await?;
                 troubles::clear(&mut tx, tenant).await?;
+                self.audit_state(&mut tx, tenant, "tenant.resume", &stored).await?;
             }
             other => return Err(conflict(&stored, other, "import its refresh token with `tocsin tenant import`")),
         }
         finish(tx, stored.state, TenantState::Active).await
-    }
-
-    /// Removes a tenant: its data key and tokens are destroyed, its alerts stay, and what is in flight
-    /// for it is refused. Removing a removed one changes nothing.
-    ///
-    /// # Errors
-    /// [`AdminError::Busy`] when a write for it does not end in time.
-    pub async fn remove(&self, tenant: TenantId) -> Result<StateChange, AdminError> {
-        let mut tx = store::begin(&self.pool).await?;
-        match leases::revoke(&mut tx, tenant).await {
-            Err(sqlx::Error::RowNotFound) => return Err(not_found(tenant)),
-            done => done?,
-        }
-        let stored = tenants::lock(&mut tx, tenant).await?.ok_or_else(|| not_found(tenant))?;
-        if stored.state != TenantState::Removed {
-            tenants::set_state(&mut tx, tenant, TenantState::Removed, false).await?;
-        }
-        secrets::destroy(&mut tx, tenant).await?;
-        troubles::clear(&mut tx, tenant).await?;
-        finish(tx, stored.state, TenantState::Removed).await
     }
 
     /// Each key of the ring, and each that the database needs, with the number of tenants under it.
@@ -225,18 +223,36 @@ impl Registry {
     pub async fn key_status(&self, ring: &KeyRing) -> Result<Vec<KeyStatus>, AdminError> {
         let mut counts: std::collections::BTreeMap<String, i64> = secrets::count_by_key(&self.pool).await?.into_iter().collect();
         let active = ring.active_id();
+        let daemons = replicas::keys(&self.pool).await?;
+        let having = |id: &str| daemons.iter().filter(|daemon| daemon.ring.iter().any(|key| key == id)).count();
         let mut keys: Vec<KeyStatus> = ring
             .ids()
             .into_iter()
             .map(|id| KeyStatus {
                 id: id.to_string(),
                 active: id == active,
+                next: ring.next_id() == Some(id),
                 in_ring: true,
                 tenants: counts.remove(&id.to_string()).unwrap_or(0),
+                daemons: having(&id.to_string()),
             })
             .collect();
-        keys.extend(counts.into_iter().map(|(id, tenants)| KeyStatus { id, active: false, in_ring: false, tenants }));
+        keys.extend(counts.into_iter().map(|(id, tenants)| {
+            let daemons = having(&id);
+            KeyStatus { id, active: false, next: false, in_ring: false, tenants, daemons }
+        }));
         Ok(keys)
+    }
+
+    async fn audit_state(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        tenant: TenantId,
+        action: &str,
+        stored: &StoredTenant,
+    ) -> Result<(), AdminError> {
+        let details = serde_json::json!({ "name": stored.facts.name, "state": stored.state.as_str() });
+        Ok(audit::append(tx, tenant, self.actor(), action, &details).await?)
     }
 
     async fn lock(&self, tenant: TenantId) -> Result<(PgTransaction<'static>, StoredTenant), AdminError> {
@@ -252,14 +268,15 @@ async fn finish(mut tx: PgTransaction<'_>, before: TenantState, after: TenantSta
     Ok(StateChange { before, after })
 }
 
-fn not_found(tenant: TenantId) -> AdminError {
+pub(crate) fn not_found(tenant: TenantId) -> AdminError {
     AdminError::NotFound { asked: tenant.to_string(), hint: None }
 }
 
-fn conflict(stored: &StoredTenant, state: TenantState, advice: &str) -> AdminError {
+pub(crate) fn conflict(stored: &StoredTenant, state: TenantState, advice: &str) -> AdminError {
     let name = &stored.facts.name;
     AdminError::Conflict(match state {
-        TenantState::Removed | TenantState::Offboarding => format!("tenant {name:?} was removed: import it again to read it"),
+        TenantState::Removed => format!("tenant {name:?} was removed: import it again to read it"),
+        TenantState::Offboarding => format!("tenant {name:?} was removed, and its alerts are being deleted"),
         state => format!("tenant {name:?} is {state}: {advice}"),
     })
 }

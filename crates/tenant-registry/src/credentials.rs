@@ -83,7 +83,7 @@ impl Registry {
     /// When it belongs to another app registration, does not open, or the database cannot be asked.
     pub async fn open_refresh_token(&self, tenant: TenantId, client_id: &str) -> Result<Option<Opened>, OpenTokenError> {
         let Some(stored) = in_time(self.sealed_token(tenant, client_id)).await? else { return Ok(None) };
-        let key = self.vault()?.unwrap(tenant, &stored.wrapped)?;
+        let key = self.vault()?.unwrap(tenant, &stored.wrapped).await?;
         let token = key.open(&Place::of_refresh_token(tenant, client_id, stored.version), &stored.sealed)?;
         Ok(Some(Opened { token, version: stored.version }))
     }
@@ -96,7 +96,7 @@ impl Registry {
     pub async fn open_previous(&self, tenant: TenantId, client_id: &str) -> Result<Option<Opened>, OpenTokenError> {
         let Some(stored) = in_time(self.sealed_token(tenant, client_id)).await? else { return Ok(None) };
         let (Some(version), Some(sealed)) = (stored.previous_version, &stored.previous) else { return Ok(None) };
-        let key = self.vault()?.unwrap(tenant, &stored.wrapped)?;
+        let key = self.vault()?.unwrap(tenant, &stored.wrapped).await?;
         let token = key.open(&Place::of_refresh_token(tenant, client_id, version), sealed)?;
         Ok(Some(Opened { token, version }))
     }
@@ -120,7 +120,7 @@ impl Registry {
             return Err(RotateError::LeaseLost);
         }
         let Some(stored) = secrets::refresh_token(&mut *tx, fence.tenant).await? else { return Err(RotateError::Moved) };
-        let key = vault.unwrap(fence.tenant, &stored.wrapped)?;
+        let key = vault.unwrap(fence.tenant, &stored.wrapped).await?;
         if stored.version == next && stored.client_id == client_id {
             // The answer to an earlier COMMIT may have been lost: then our token stands there already.
             let standing = key.open(&place, &stored.sealed)?;

@@ -6,11 +6,12 @@ use std::fmt;
 use domain::{RefreshToken, TenantId, TenantState};
 
 use crate::admin::AdminError;
+use crate::audit;
 use crate::registry::Registry;
 use crate::rules::{ImportRules, TenantDraft, Wanted};
 use crate::store::secrets::NewToken;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, leases, secrets, tenants, troubles};
+use crate::store::{self, leases, replicas, secrets, tenants, troubles};
 use crate::vault::{DataKey, Place, Vault};
 
 /// What became of one tenant.
@@ -35,6 +36,17 @@ pub enum EnrolKind {
     Unchanged,
     /// It had been removed and is back.
     Revived,
+}
+
+impl EnrolKind {
+    /// Its name in the audit log.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Added => "tenant.add",
+            Self::Updated | Self::Unchanged => "tenant.update",
+            Self::Revived => "tenant.revive",
+        }
+    }
 }
 
 impl fmt::Display for Enrolled {
@@ -140,6 +152,10 @@ impl Registry {
 
     async fn try_enrol(&self, wanted: &Wanted, replace_token: bool, existing: Existing) -> Result<Enrolled, AdminError> {
         let vault = self.vault()?;
+        // An import may take long, and nothing must be sealed under a key that has been retired meanwhile.
+        if let Err(refusal) = self.reload_ring().await? {
+            tracing::warn!(reason = refusal, "the changed key ring is not taken into use");
+        }
         let mut tx = store::begin(&self.pool).await?;
         let stored = tenants::lock(&mut tx, wanted.id).await?;
         if existing == Existing::Refused
@@ -147,7 +163,7 @@ impl Registry {
         {
             return Err(AdminError::Conflict(format!("tenant {} is there already, as {:?}", wanted.id, stored.facts.name)));
         }
-        let opened = OpenedKey::of(vault, wanted.id, stored.as_ref())?;
+        let opened = OpenedKey::of(vault, wanted.id, stored.as_ref()).await?;
         let plan = match &stored {
             None => Plan {
                 kind: EnrolKind::Added,
@@ -172,17 +188,34 @@ impl Registry {
                 tenants::update(&mut tx, wanted.id, &wanted.facts, plan.state, plan.new_credential).await?;
             }
         }
+        let mut details = serde_json::json!({
+            "name": wanted.facts.name, "cloud": wanted.facts.cloud.as_str(), "app": wanted.facts.app.as_str(),
+            "sources": wanted.facts.sources.iter().map(|source| source.as_str()).collect::<Vec<_>>(), "state": plan.state.as_str(),
+        });
         if let Some(wrapped) = &opened.fresh {
+            let key_id = wrapped.key_id.to_string();
+            // Nothing is sealed under a key that a running daemon could not open it with.
+            if let Some(daemon) = replicas::keys(&mut *tx).await?.into_iter().find(|daemon| !daemon.has(&key_id)) {
+                return Err(AdminError::Conflict(format!(
+                    "the daemon {} does not have key {key_id}, which seals here: put the same key ring in place there, then try again",
+                    daemon.host
+                )));
+            }
             secrets::insert_key(&mut tx, wanted.id, wrapped).await?;
         }
         if let Some(token) = wanted.token.as_ref().filter(|_| plan.store_token) {
-            let version = stored.and_then(|stored| stored.secret).map_or(1, |secret| secret.version + 1);
+            let before = stored.and_then(|stored| stored.secret).map(|secret| secret.version);
+            let version = before.map_or(1, |version| version + 1);
             let sealed = opened.key.seal(&Place::of_refresh_token(wanted.id, &wanted.app.client_id, version), token)?;
             let import_mac = opened.key.import_mac(token);
             let new = NewToken { version, client_id: &wanted.app.client_id, sealed: &sealed, import_mac: &import_mac };
             secrets::put_imported(&mut tx, wanted.id, &new).await?;
+            details["token"] = if before.is_some() { "replaced" } else { "stored" }.into();
+            details["token_version"] = version.into();
+            details["token_mac"] = hex::encode(import_mac).into();
         }
         troubles::forget_unread(&mut tx, wanted.id).await?;
+        audit::append(&mut tx, wanted.id, self.actor(), plan.kind.action(), &details).await?;
         store::announce_change(&mut tx).await?;
         tx.commit().await?;
         Ok(enrolled)
@@ -212,11 +245,11 @@ struct OpenedKey {
 
 impl OpenedKey {
     /// A stored key that does not open is an error: nothing is ever sealed over what cannot be opened.
-    fn of(vault: &Vault, tenant: TenantId, stored: Option<&StoredTenant>) -> Result<Self, AdminError> {
+    async fn of(vault: &Vault, tenant: TenantId, stored: Option<&StoredTenant>) -> Result<Self, AdminError> {
         if let Some(wrapped) = stored.and_then(|stored| stored.wrapped_key.as_ref()) {
-            return Ok(Self { key: vault.unwrap(tenant, wrapped)?, fresh: None });
+            return Ok(Self { key: vault.unwrap(tenant, wrapped).await?, fresh: None });
         }
-        let (key, wrapped) = vault.new_data_key(tenant)?;
+        let (key, wrapped) = vault.new_data_key(tenant).await?;
         Ok(Self { key, fresh: Some(wrapped) })
     }
 

@@ -93,7 +93,7 @@ impl Registry {
                 }
             };
             match result {
-                Err(source @ (AdminError::Database(_) | AdminError::NoKeys(_))) => {
+                Err(source @ (AdminError::Database(_) | AdminError::Unaudited(_) | AdminError::NoKeys(_))) => {
                     return Err(ImportError::Stopped { line, done: report, source });
                 }
                 result => report.lines.push(LineOutcome { line, tenant, name, result }),

@@ -6,13 +6,19 @@
 //! ```text
 //! # first key seals, all open
 //! tocsin-key-1 3f9c0d5b7a21e684 q0fJ…44 characters of base64…=
+//! tocsin-key-1 91ab00c2d7743e5f 8sKq…44 characters of base64…= next
 //! ```
 //!
 //! The id in the middle is derived from the key itself. A line that was cut, altered or glued
 //! together from two others therefore does not pass, and is named by its number instead of sealing
 //! something that nothing will ever open. Text after `#` at the start of a line is a comment.
 //!
+//! `next` marks the key that a rotation will make the first one: it opens and does not seal yet, so that it can
+//! be brought to every replica before anything depends on it ([`change`] and the module `rotate`).
+//!
 //! Keys are held in memory that is wiped when dropped, and nothing here has a `Debug` that shows one.
+
+pub(crate) mod change;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -73,15 +79,18 @@ impl RingKey {
         Ok(Self::new(bytes))
     }
 
-    fn to_line(&self) -> Zeroizing<String> {
+    fn to_line(&self, mark: &str) -> Zeroizing<String> {
         let encoded = Zeroizing::new(BASE64.encode(self.bytes.as_slice()));
-        Zeroizing::new(format!("{LINE_TAG} {} {}\n", self.id, *encoded))
+        Zeroizing::new(format!("{LINE_TAG} {} {}{mark}\n", self.id, *encoded))
     }
 }
 
 /// All keys of this installation: the first seals, all open.
 pub struct KeyRing {
     keys: Vec<RingKey>,
+    /// The key that is to seal once every replica has it.
+    next: Option<KeyId>,
+    path: PathBuf,
     warning: Option<String>,
 }
 
@@ -122,6 +131,24 @@ pub enum KeyRingError {
         /// What is wrong with it; never the line itself.
         problem: &'static str,
     },
+    /// Somebody else is changing it, or has changed it since it was read.
+    #[error("the key ring {path} is being changed by another command: wait for that one to end, and try again", path = .0.display())]
+    Busy(PathBuf),
+    /// It lies where nothing can be written: a mounted secret, a credential of systemd.
+    #[error(
+        "the key ring {path} cannot be written ({source}): add `--write-ring FILE`, put that file in the place of the ring for every \
+         replica, and type the same command again",
+        path = path.display()
+    )]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// There is no such key in it, or it must stay.
+    #[error("{0}")]
+    Unfit(String),
     /// The operating system refused.
     #[error("the key ring {path} cannot be {doing}: {source}", path = path.display())]
     Io {
@@ -191,32 +218,62 @@ impl KeyRing {
             return Err(KeyRingError::Exists(path.to_owned()));
         }
         let key = RingKey::random()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
 
         let mut name = path.file_name().ok_or_else(|| failed(io::Error::other("it has no file name")))?.to_owned();
         name.push(format!(".{}.new", key.id));
         let draft = folder.join(name);
-        write_draft(&draft, &key).map_err(failed)?;
+        write_new(&draft, &[&key], None).map_err(failed)?;
         // A hard link appears whole or not at all, and refuses to replace what is there: a rename would not refuse.
         let linked = fs::hard_link(&draft, path);
         let removed = fs::remove_file(&draft);
         linked.and(removed).and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
-        Ok(Self { keys: vec![key], warning: None })
+        Ok(Self { keys: vec![key], next: None, path: path.to_owned(), warning: None })
     }
 
     fn parse(path: &Path, text: &[u8]) -> Result<Self, KeyRingError> {
         let mut keys: Vec<RingKey> = Vec::new();
+        let mut next = None;
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let key = parse_line(line)
-                .and_then(|key| if keys.iter().any(|known| known.id == key.id) { Err("it repeats an earlier key") } else { Ok(key) });
-            keys.push(key.map_err(|problem| KeyRingError::Line { path: path.to_owned(), line: index + 1, problem })?);
+            let parsed = parse_line(line).and_then(|(key, is_next)| {
+                if keys.iter().any(|known| known.id == key.id) {
+                    Err("it repeats an earlier key")
+                } else if is_next && keys.is_empty() {
+                    Err("it is marked \"next\" and stands first, where the key that seals belongs")
+                } else if is_next && next.is_some() {
+                    Err("it is marked \"next\", and so is an earlier one")
+                } else {
+                    Ok((key, is_next))
+                }
+            });
+            let (key, is_next) = parsed.map_err(|problem| KeyRingError::Line { path: path.to_owned(), line: index + 1, problem })?;
+            next = if is_next { Some(key.id) } else { next };
+            keys.push(key);
         }
-        if keys.is_empty() { Err(KeyRingError::Empty(path.to_owned())) } else { Ok(Self { keys, warning: None }) }
+        if keys.is_empty() {
+            return Err(KeyRingError::Empty(path.to_owned()));
+        }
+        Ok(Self { keys, next, path: path.to_owned(), warning: None })
+    }
+
+    /// The file it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The key that is to seal once every replica has it, while a rotation is under way.
+    pub fn next_id(&self) -> Option<KeyId> {
+        self.next
+    }
+
+    /// Whether two rings have the same keys in the same roles.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.ids() == other.ids() && self.next == other.next
     }
 
     /// The ids of all keys, the active one first.
@@ -252,151 +309,42 @@ fn is_shared(path: &Path, mode: u32) -> bool {
     mode & 0o040 != 0 && !path.starts_with("/run/credentials")
 }
 
-fn write_draft(draft: &Path, key: &RingKey) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(draft)?;
+/// Writes a ring to a file that must not exist yet, readable by its owner only, and waits until the disk has it.
+fn write_new(file: &Path, keys: &[&RingKey], next: Option<KeyId>) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(file)?;
     file.write_all(b"# The key ring of tocsin. The first key seals, all open. Keep a copy in a safe place:\n")?;
     file.write_all(b"# without it, no stored refresh token can be opened again.\n")?;
-    file.write_all(key.to_line().as_bytes())?;
+    for key in keys {
+        file.write_all(key.to_line(if next == Some(key.id) { " next" } else { "" }).as_bytes())?;
+    }
     file.sync_all()
 }
 
-fn parse_line(line: &[u8]) -> Result<RingKey, &'static str> {
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A key, and whether it is marked as the next one.
+fn parse_line(line: &[u8]) -> Result<(RingKey, bool), &'static str> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let (tag, id, encoded) = (words.next(), words.next(), words.next());
     if tag != Some(LINE_TAG.as_bytes()) {
         return Err("it does not begin with \"tocsin-key-1\"");
     }
-    let (Some(id), Some(encoded), None) = (id, encoded, words.next()) else {
+    let (Some(id), Some(encoded)) = (id, encoded) else {
         return Err("it does not consist of a tag, an id and a key");
+    };
+    let is_next = match (words.next(), words.next()) {
+        (None, _) => false,
+        (Some(b"next"), None) => true,
+        _ => return Err("it does not consist of a tag, an id and a key, with or without the word \"next\""),
     };
     let decoded = Zeroizing::new(BASE64.decode(encoded).map_err(|_| "its key is cut off or altered")?);
     let bytes: [u8; KEY_BYTES] = decoded.as_slice().try_into().map_err(|_| "its key has not 32 bytes")?;
     let key = RingKey::new(Zeroizing::new(bytes));
-    if id == key.id.to_string().as_bytes() { Ok(key) } else { Err("its id and its key do not belong together") }
+    if id == key.id.to_string().as_bytes() { Ok((key, is_next)) } else { Err("its id and its key do not belong together") }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fresh() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/er/ring");
-        (folder, path)
-    }
-
-    fn write(path: &Path, text: &str) {
-        fs::write(path, text).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    #[test]
-    fn a_new_ring_loads_again_and_belongs_to_its_owner_alone() {
-        let (_folder, path) = fresh();
-        let made = KeyRing::init(&path).unwrap();
-        let loaded = KeyRing::load(&path).unwrap();
-        assert_eq!(made.ids(), loaded.ids());
-        assert_eq!(made.active().bytes, loaded.active().bytes);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left behind");
-    }
-
-    #[test]
-    fn an_existing_ring_is_never_overwritten() {
-        let (_folder, path) = fresh();
-        KeyRing::init(&path).unwrap();
-        let before = fs::read(&path).unwrap();
-        assert!(matches!(KeyRing::init(&path), Err(KeyRingError::Exists(_))));
-        assert_eq!(fs::read(&path).unwrap(), before);
-    }
-
-    #[test]
-    fn a_missing_or_exposed_ring_says_what_to_type() {
-        let (_folder, path) = fresh();
-        assert!(KeyRing::load(&path).unwrap_err().to_string().contains("`tocsin key init`"));
-        KeyRing::init(&path).unwrap();
-        for mode in [0o604, 0o620, 0o660, 0o602, 0o644, 0o650] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let words = KeyRing::load(&path).unwrap_err().to_string();
-            assert!(words.contains(&format!("chmod 600 {}", path.display())), "{words}");
-        }
-    }
-
-    #[test]
-    fn a_ring_that_its_group_may_read_is_taken_with_a_warning() {
-        let (_folder, path) = fresh();
-        KeyRing::init(&path).unwrap();
-        assert_eq!(KeyRing::load(&path).unwrap().warning(), None);
-        for mode in [0o640, 0o440] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let ring = KeyRing::load(&path).unwrap();
-            let warning = ring.warning().unwrap();
-            assert!(warning.contains("by its group") && warning.contains(&format!("{mode:03o}")), "{warning}");
-        }
-    }
-
-    #[test]
-    fn a_systemd_credential_may_show_its_access_list() {
-        let credential = Path::new("/run/credentials/tocsin.service/ring");
-        assert!(!is_exposed(0o440) && !is_shared(credential, 0o440));
-        assert!(is_shared(Path::new("/etc/tocsin/ring"), 0o440));
-    }
-
-    #[test]
-    fn a_damaged_line_is_named_by_its_number_and_never_shown() {
-        let (_folder, path) = fresh();
-        KeyRing::init(&path).unwrap();
-        let good = fs::read_to_string(&path).unwrap().lines().last().unwrap().to_owned();
-        let other = {
-            let (_folder, path) = fresh();
-            KeyRing::init(&path).unwrap();
-            fs::read_to_string(&path).unwrap().lines().last().unwrap().to_owned()
-        };
-        let words: Vec<&str> = good.split(' ').collect();
-        let foreign: Vec<&str> = other.split(' ').collect();
-        let altered = {
-            let first = if words[2].starts_with('A') { 'B' } else { 'A' };
-            format!("{} {} {first}{}", words[0], words[1], &words[2][1..])
-        };
-        let damaged = [
-            format!("{} {}", words[0], words[1]),
-            good[..good.len() - 1].to_owned(),
-            good[..good.len() - 4].to_owned(),
-            altered,
-            format!("{} {} {}", words[0], words[1], foreign[2]),
-            format!("tocsin-key-2 {} {}", words[1], words[2]),
-            format!("{good} more"),
-            good.clone(),
-        ];
-        for line in damaged {
-            write(&path, &format!("# a comment\n{good}\n\n{line}\n"));
-            let error = KeyRing::load(&path).unwrap_err();
-            assert!(matches!(error, KeyRingError::Line { line: 4, .. }), "{line}: {error}");
-            assert!(!error.to_string().contains(words[2]) && !format!("{error:?}").contains(words[2]));
-        }
-        write(&path, "# nothing but a comment\n\n");
-        assert!(matches!(KeyRing::load(&path), Err(KeyRingError::Empty(_))));
-    }
-
-    #[test]
-    fn every_cut_of_the_file_is_refused() {
-        let (_folder, path) = fresh();
-        KeyRing::init(&path).unwrap();
-        let whole = fs::read_to_string(&path).unwrap();
-        // Only the last line break may be missing.
-        for length in 0..whole.len() - 1 {
-            write(&path, &whole[..length]);
-            assert!(KeyRing::load(&path).is_err(), "cut after {length} bytes");
-        }
-    }
-
-    #[test]
-    fn printing_a_ring_shows_ids_only() {
-        let (_folder, path) = fresh();
-        let ring = KeyRing::init(&path).unwrap();
-        let encoded = BASE64.encode(ring.active().bytes.as_slice());
-        let printed = format!("{ring:?}");
-        assert!(printed.contains(&ring.active_id().to_string()) && !printed.contains(&encoded));
-    }
-}
+#[path = "keyring_tests.rs"]
+mod tests;

@@ -1,21 +1,38 @@
 //! [`Registry`]: the handle through which everybody else reaches tenants and their secrets.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use domain::{CloudName, TenantId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::audit;
 use crate::keyring::KeyRing;
 use crate::store::{self, secrets, tenants};
 use crate::vault::{Vault, VaultError};
+use crate::wrapping::{KeyWrapping, Look, RingFile};
 
 /// Tenants, their states and their sealed secrets. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry {
     pub(crate) pool: PgPool,
-    vault: Option<Arc<Vault>>,
+    keys: Option<Keys>,
+    actor: Arc<str>,
+}
+
+/// The vault, and the file that its keys come from.
+#[derive(Clone)]
+struct Keys {
+    vault: Arc<Vault>,
+    ring: Arc<RingFile>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.vault.fmt(f)
+    }
 }
 
 /// Why the registry does not open. The database is as it was: opening never writes.
@@ -56,22 +73,66 @@ impl Registry {
     /// # Errors
     /// When a key is missing from the ring, a data key does not open, or the database cannot be asked.
     pub async fn open(pool: PgPool, ring: KeyRing) -> Result<Self, OpenError> {
-        let vault = Vault::new(ring);
-        let known: Vec<String> = vault.ring().ids().iter().map(ToString::to_string).collect();
-        if let Some((key_id, tenants)) = secrets::count_by_key(&pool).await?.into_iter().find(|(id, _)| !known.contains(id)) {
+        if let Some((key_id, tenants)) = lacking(&pool, &ring).await? {
             return Err(OpenError::MissingKey { key_id, tenants });
         }
+        let ring = Arc::new(RingFile::new(ring));
+        let vault = Vault::new(Arc::clone(&ring) as Arc<dyn KeyWrapping>);
         check_data_keys(&pool, &vault).await?;
-        Ok(Self { pool, vault: Some(Arc::new(vault)) })
+        let keys = Keys { vault: Arc::new(vault), ring };
+        Ok(Self { pool, keys: Some(keys), actor: audit::nobody_said() })
     }
 
     /// The registry for commands that seal and open nothing.
     pub fn without_keys(pool: PgPool) -> Self {
-        Self { pool, vault: None }
+        Self { pool, keys: None, actor: audit::nobody_said() }
+    }
+
+    /// The same registry, acting for somebody: the audit log names him in what is done through it.
+    #[must_use]
+    pub fn acting_as(self, actor: impl Into<Arc<str>>) -> Self {
+        Self { actor: actor.into(), ..self }
+    }
+
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
     }
 
     pub(crate) fn vault(&self) -> Result<&Vault, NoKeys> {
-        self.vault.as_deref().ok_or(NoKeys)
+        self.keys.as_ref().map(|keys| &*keys.vault).ok_or(NoKeys)
+    }
+
+    pub(crate) fn ring_file(&self) -> Result<&RingFile, NoKeys> {
+        self.keys.as_ref().map(|keys| &*keys.ring).ok_or(NoKeys)
+    }
+
+    /// The keys at hand, the one that seals first; none without a key ring.
+    pub(crate) fn key_ids(&self) -> Vec<String> {
+        self.keys.iter().flat_map(|keys| keys.vault.key_ids()).map(|id| id.to_string()).collect()
+    }
+
+    /// Takes the ring of the file into use if it is another one; `true` when it was. One that cannot be used, or that
+    /// lacks a key which tenants are sealed under, is refused in a sentence, and the old one stays in use.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub(crate) async fn reload_ring(&self) -> Result<Result<bool, String>, sqlx::Error> {
+        let Ok(file) = self.ring_file() else { return Ok(Ok(false)) };
+        let ring = match file.look() {
+            Look::Same => return Ok(Ok(false)),
+            Look::Bad(error) => return Ok(Err(format!("{error}; the keys that were read before stay in use"))),
+            Look::Other(ring) => ring,
+        };
+        if let Some((key_id, tenants)) = lacking(&self.pool, &ring).await? {
+            let path = ring.path().display();
+            return Ok(Err(format!(
+                "{tenants} tenants are sealed under key {key_id}, which is not in the key ring {path} any more: restore it; \
+                 the keys that were read before stay in use"
+            )));
+        }
+        tracing::info!(key.id = %ring.active_id(), count = ring.ids().len(), "the key ring has changed and was read again");
+        file.adopt(ring);
+        Ok(Ok(true))
     }
 
     /// Copies the portal addresses of the configuration to the tenants, from where the dashboards
@@ -88,6 +149,12 @@ impl Registry {
     }
 }
 
+/// A key that tenants are sealed under and this ring does not have, with their number.
+async fn lacking(pool: &PgPool, ring: &KeyRing) -> Result<Option<(String, i64)>, sqlx::Error> {
+    let known: Vec<String> = ring.ids().iter().map(ToString::to_string).collect();
+    Ok(secrets::count_by_key(pool).await?.into_iter().find(|(id, _)| !known.contains(id)))
+}
+
 /// Opens every data key once. Batches keep the memory flat whatever the number of tenants.
 async fn check_data_keys(pool: &PgPool, vault: &Vault) -> Result<(), OpenError> {
     const BATCH: i64 = 2_000;
@@ -99,10 +166,14 @@ async fn check_data_keys(pool: &PgPool, vault: &Vault) -> Result<(), OpenError> 
         for row in batch {
             let tenant = TenantId(row.tenant);
             // The column is what `key status` counts by: it must not tell another story than the blob.
-            let opened = crate::vault::key_of(&row.wrapped)
+            let reason = crate::vault::key_of(&row.wrapped)
                 .and_then(|id| if id.to_string() == row.key_id { Ok(()) } else { Err(VaultError::OtherKey(id)) })
-                .and_then(|()| vault.unwrap(tenant, &row.wrapped));
-            if let Err(reason) = opened {
+                .err();
+            let reason = match reason {
+                None => vault.unwrap(tenant, &row.wrapped).await.err(),
+                reason => reason,
+            };
+            if let Some(reason) = reason {
                 return Err(OpenError::Unreadable { tenant, reason });
             }
         }

@@ -1,13 +1,17 @@
 //! The SQL of this crate, one file per aggregate, and what all of it shares.
 //!
 //! Who locks more than one row of a tenant does it in this order, so that two of them never wait for
-//! each other: lease, tenant, tenant_key, tenant_secret, trouble.
+//! each other: lease, tenant, tenant_key, tenant_secret, trouble, link, audit_head. The head of an audit chain is held until
+//! the end of the transaction, so it comes last.
 
 use sqlx::postgres::PgQueryResult;
 use sqlx::{PgPool, PgTransaction};
 
+pub(crate) mod audit;
+pub(crate) mod erasures;
 pub(crate) mod leases;
 pub(crate) mod replicas;
+pub(crate) mod rotations;
 pub(crate) mod secrets;
 pub(crate) mod tenants;
 pub(crate) mod troubles;

@@ -2,7 +2,8 @@
 //!
 //! Every tenant has a data key of its own, 256 random bits. It seals the tenant's secrets, and is
 //! itself sealed ("wrapped") by the first key of the key ring. Removing a tenant destroys its data
-//! key, and with it everything sealed under it; rotating the ring rewraps data keys only.
+//! key, and with it everything sealed under it; rotating the ring rewraps data keys only. What wraps them is behind
+//! a trait ([`KeyWrapping`]), so that a key service can take the place of the ring.
 //!
 //! # Byte format
 //!
@@ -31,6 +32,7 @@
 //! 136 years.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
@@ -39,7 +41,8 @@ use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::keyring::{KeyId, KeyRing};
+use crate::keyring::KeyId;
+use crate::wrapping::KeyWrapping;
 
 const MAGIC: &[u8; 4] = b"TOCS";
 const FORMAT: u8 = 1;
@@ -87,7 +90,7 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// Where a data key lies.
-    fn of_data_key(tenant: TenantId) -> Self {
+    pub(crate) fn of_data_key(tenant: TenantId) -> Self {
         Place { table: "tenant_key", column: "wrapped", tenant, kind: "data-key", client_id: "", version: 0 }
     }
 
@@ -122,18 +125,22 @@ impl<'a> Place<'a> {
 pub(crate) const REFRESH_TOKEN: &str = "refresh-token";
 
 /// A 256-bit key with its id.
-struct Key {
+pub(crate) struct Key {
     id: KeyId,
     bytes: Zeroizing<[u8; 32]>,
 }
 
 impl Key {
+    pub(crate) fn new(id: KeyId, bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self { id, bytes }
+    }
+
     fn cipher(&self) -> LessSafeKey {
         // Fails for a wrong key length only, and 32 bytes are the right one.
         LessSafeKey::new(UnboundKey::new(&AES_256_GCM, self.bytes.as_slice()).expect("an AES-256 key has 32 bytes"))
     }
 
-    fn seal(&self, place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
+    pub(crate) fn seal(&self, place: &Place<'_>, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| VaultError::NoRandomness)?;
         let mut blob = Vec::with_capacity(SHORTEST + plain.len());
@@ -153,7 +160,7 @@ impl Key {
         Ok(blob)
     }
 
-    fn open(&self, place: &Place<'_>, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    pub(crate) fn open(&self, place: &Place<'_>, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let sealed_by = key_of(blob)?;
         if sealed_by != self.id {
             return Err(VaultError::OtherKey(sealed_by));
@@ -218,14 +225,14 @@ impl DataKey {
     }
 }
 
-/// Makes and opens data keys. Holds the key ring; prints as nothing.
+/// Makes and opens data keys. Holds what wraps them; prints as nothing.
 pub(crate) struct Vault {
-    ring: KeyRing,
+    wrapping: Arc<dyn KeyWrapping>,
 }
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("ring", &self.ring).finish()
+        f.debug_struct("Vault").field("keys", &self.key_ids()).finish()
     }
 }
 
@@ -236,30 +243,32 @@ pub(crate) struct Wrapped {
 }
 
 impl Vault {
-    pub(crate) fn new(ring: KeyRing) -> Self {
-        Self { ring }
+    pub(crate) fn new(wrapping: Arc<dyn KeyWrapping>) -> Self {
+        Self { wrapping }
     }
 
-    pub(crate) fn ring(&self) -> &KeyRing {
-        &self.ring
+    /// The keys at hand, the one that wraps first.
+    pub(crate) fn key_ids(&self) -> Vec<KeyId> {
+        self.wrapping.ids()
     }
 
     /// A fresh data key for a tenant, and the form in which it is stored.
-    pub(crate) fn new_data_key(&self, tenant: TenantId) -> Result<(DataKey, Wrapped), VaultError> {
+    pub(crate) async fn new_data_key(&self, tenant: TenantId) -> Result<(DataKey, Wrapped), VaultError> {
         let mut bytes = Zeroizing::new([0; 32]);
         SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| VaultError::NoRandomness)?;
-        let active = self.ring.active();
-        let blob = Key { id: active.id, bytes: active.bytes.clone() }.seal(&Place::of_data_key(tenant), bytes.as_slice())?;
-        Ok((DataKey::new(bytes), Wrapped { key_id: active.id, blob }))
+        let wrapped = self.wrapping.wrap(tenant, &bytes).await?;
+        Ok((DataKey::new(bytes), wrapped))
     }
 
-    /// Opens the data key of a tenant with whichever key of the ring wrapped it.
-    pub(crate) fn unwrap(&self, tenant: TenantId, wrapped: &[u8]) -> Result<DataKey, VaultError> {
-        let id = key_of(wrapped)?;
-        let key = self.ring.get(id).ok_or(VaultError::OtherKey(id))?;
-        let plain = Key { id, bytes: key.bytes.clone() }.open(&Place::of_data_key(tenant), wrapped)?;
-        let bytes: [u8; 32] = plain.as_slice().try_into().map_err(|_| VaultError::NotSealed)?;
-        Ok(DataKey::new(Zeroizing::new(bytes)))
+    /// Opens the data key of a tenant with whichever key wrapped it.
+    pub(crate) async fn unwrap(&self, tenant: TenantId, wrapped: &[u8]) -> Result<DataKey, VaultError> {
+        Ok(DataKey::new(self.wrapping.unwrap(tenant, wrapped).await?))
+    }
+
+    /// Wraps a data key anew, with the key that wraps now. What is sealed under the data key stays as it is.
+    pub(crate) async fn rewrap(&self, tenant: TenantId, wrapped: &[u8]) -> Result<Wrapped, VaultError> {
+        let bytes = self.wrapping.unwrap(tenant, wrapped).await?;
+        self.wrapping.wrap(tenant, &bytes).await
     }
 }
 

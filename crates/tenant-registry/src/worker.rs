@@ -84,7 +84,7 @@ impl RegistryWorker {
     ) -> Self {
         let now = Instant::now();
         Self {
-            rounds: Rounds::new(registry.pool, replica, config.clone()),
+            rounds: Rounds::new(registry, replica, config.clone()),
             config,
             chance,
             beacon: Beacon::new(clock, tenants, status, now),

@@ -1,6 +1,10 @@
-//! `tocsin key init` and `tocsin key status`.
+//! `tocsin key …`: making, listing, rotating and retiring the keys of the ring.
 
-use tenant_registry::{KeyRing, KeyRingError, Registry};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use tenant_registry::{KeyChangeError, KeyRing, KeyRingError, Registry, RingTarget, Rotated, RotationStep};
 
 use super::Setting;
 use crate::cli::Key;
@@ -11,7 +15,25 @@ pub(super) async fn run(setting: &Setting, command: Key) -> Result<(), Failure> 
     match command {
         Key::Init => init(setting),
         Key::Status => status(setting).await,
+        Key::Rotate { write_ring, timeout } => {
+            super::tenant::with_keys(setting, "key rotate", async |registry| {
+                let target = target(write_ring.clone());
+                rotate(setting, registry, &target, timeout).await
+            })
+            .await
+        }
+        Key::Retire { key, write_ring } => {
+            super::tenant::with_keys(setting, "key retire", async |registry| {
+                let target = target(write_ring.clone());
+                retire(setting, registry, &key, &target).await
+            })
+            .await
+        }
     }
+}
+
+fn target(write_ring: Option<PathBuf>) -> RingTarget {
+    write_ring.map_or(RingTarget::InPlace, RingTarget::Elsewhere)
 }
 
 fn init(setting: &Setting) -> Result<(), Failure> {
@@ -25,7 +47,7 @@ fn init(setting: &Setting) -> Result<(), Failure> {
     })?;
     let id = ring.active_id();
     if setting.output.json {
-        setting.output.document(&serde_json::json!({ "id": id.to_string(), "file": path }))
+        setting.output.document(&json!({ "id": id.to_string(), "file": path }))
     } else {
         setting.output.line(&format!("key {id} made in {}; back it up, apart from the database: without it no token opens", path.display()))
     }
@@ -37,7 +59,83 @@ async fn status(setting: &Setting) -> Result<(), Failure> {
     let keys = Registry::without_keys(database.pool.clone()).key_status(&ring).await.map_err(super::tenant::failure);
     database.close().await;
     let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    setting.output.rows(&["KEY", "ACTIVE", "IN RING", "TENANTS"], &keys?, |key| {
-        vec![key.id.clone(), yes_no(key.active), yes_no(key.in_ring), key.tenants.to_string()]
+    setting.output.rows(&["KEY", "ACTIVE", "IN RING", "TENANTS", "DAEMONS"], &keys?, |key| {
+        let active = if key.next { "next".to_owned() } else { yes_no(key.active) };
+        vec![key.id.clone(), active, yes_no(key.in_ring), key.tenants.to_string(), key.daemons.to_string()]
     })
+}
+
+async fn rotate(setting: &Setting, registry: &Registry, target: &RingTarget, timeout: Duration) -> Result<(), Failure> {
+    let rotated = registry.rotate_key(target, timeout, |step| setting.output.note(&told(&step))).await.map_err(failure)?;
+    let ring = setting.config.key_file.display();
+    match rotated {
+        Rotated::Done { active, rewrapped, idle } => {
+            if setting.output.json {
+                let idle: Vec<_> = idle.iter().map(ToString::to_string).collect();
+                return setting.output.document(&json!({ "active": active.to_string(), "rewrapped": rewrapped, "idle": idle }));
+            }
+            setting
+                .output
+                .line(&format!("all tenants are sealed under key {active} now; {rewrapped} data keys were rewrapped by this run"))?;
+            setting.output.note(&format!("back up {ring} now, apart from the database"));
+            for key in idle {
+                setting.output.note(&format!(
+                    "key {key} seals nothing any more. Backups of the database from before need it: when the last of them is gone, type `tocsin key retire {key}`"
+                ));
+            }
+            Ok(())
+        }
+        Rotated::PutInPlace { key, seals } => {
+            let file = match target {
+                RingTarget::Elsewhere(file) => file.display().to_string(),
+                RingTarget::InPlace => ring.to_string(),
+            };
+            let words = if seals { "seals" } else { "opens and does not seal yet" };
+            Err(Failure::new(
+                Exit::Temporary,
+                format!(
+                    "the ring in which key {key} {words} was written to {file}: put it in the place of {ring} for every daemon, remove {file}, \
+                     and type the same command again"
+                ),
+            ))
+        }
+    }
+}
+
+fn told(step: &RotationStep) -> String {
+    match step {
+        RotationStep::Added(key) => format!("key {key} is in the ring; it opens and does not seal yet"),
+        RotationStep::Waiting(daemons) => format!("waiting for daemons that do not have the key yet: {}", daemons.join(", ")),
+        RotationStep::Activated(key) => format!("key {key} seals now"),
+        RotationStep::Rewrapped { done, of } => format!("rewrapped {done} of {of} data keys"),
+    }
+}
+
+async fn retire(setting: &Setting, registry: &Registry, key: &str, target: &RingTarget) -> Result<(), Failure> {
+    let retired = registry.retire_key(key, target).await.map_err(failure)?;
+    if setting.output.json {
+        return setting.output.document(&json!({ "retired": retired.key.to_string(), "active": retired.active.to_string() }));
+    }
+    match target {
+        RingTarget::InPlace => {
+            setting.output.line(&format!("key {} has left the ring; what was sealed under it opens no more", retired.key))
+        }
+        RingTarget::Elsewhere(file) => setting.output.line(&format!(
+            "the ring without key {} was written to {}: put it in the place of {} for every daemon",
+            retired.key,
+            file.display(),
+            setting.config.key_file.display()
+        )),
+    }
+}
+
+fn failure(error: KeyChangeError) -> Failure {
+    let exit = match error {
+        KeyChangeError::Admin(error) => return super::tenant::failure(error),
+        KeyChangeError::Waiting { .. } | KeyChangeError::Ring(KeyRingError::Busy(_)) => Exit::Temporary,
+        KeyChangeError::Refused(_) | KeyChangeError::Ring(KeyRingError::Unfit(_)) => Exit::Conflict,
+        KeyChangeError::Ring(KeyRingError::ReadOnly { .. }) => Exit::NoPermission,
+        KeyChangeError::Ring(_) | KeyChangeError::NoKeys(_) | KeyChangeError::Unreadable { .. } => Exit::Config,
+    };
+    Failure::new(exit, error.to_string())
 }

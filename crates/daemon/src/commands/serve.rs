@@ -61,7 +61,9 @@ async fn start(config: &Config, ring: KeyRing, database: &Database) -> Result<St
         OpenError::Database(error) => Failure::from(error),
         wrong_ring => unusable(wrong_ring),
     })?;
+    let registry = registry.acting_as("daemon");
     registry.set_portals(&portals(config)).await?;
+    registry.note_ring().await.map_err(super::tenant::failure)?;
     tracing::info!(database = database.described, "the database is ready");
     wiring::wire(config, database.pool.clone(), registry, ops)
 }

@@ -8,11 +8,12 @@ use domain::RefreshToken;
 use serde_json::json;
 use sqlx::{PgPool, Row};
 use tenant_registry::{
-    AdminError, AppRule, ImportError, ImportReport, ImportRules, KeyRing, OpenError, Registry, StateChange, TenantDraft, TenantSummary,
+    AdminError, Alerts, AppRule, ImportError, ImportReport, ImportRules, KeyRing, OpenError, Registry, StateChange, TenantDraft,
+    TenantSummary,
 };
 use zeroize::Zeroizing;
 
-use super::{Setting, confirm};
+use super::Setting;
 use crate::cli::{Named, Tenant};
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
@@ -55,17 +56,13 @@ pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failur
             })
             .await
         }
-        Tenant::Remove { named, yes } => {
-            without_keys(setting, name, async |registry, pool| {
-                let found = registry.find(&named.tenant).await.map_err(failure)?;
-                let alerts: i64 =
-                    sqlx::query_scalar("select count(*) from dash.alert where directory_id = $1").bind(found.id.0).fetch_one(pool).await?;
-                let question =
-                    format!("This destroys the token and the data key of {} ({}). Its {alerts} stored alerts stay.", found.name, found.id);
-                confirm(&found.name, yes, &question)?;
-                changed(setting, &found, registry.remove(found.id).await.map_err(failure)?)
-            })
-            .await
+        Tenant::Remove { named, delete_alerts, keep_alerts, yes } => {
+            let wanted = match (delete_alerts, keep_alerts) {
+                (true, _) => Some(Alerts::Delete),
+                (_, true) => Some(Alerts::Keep),
+                _ => None,
+            };
+            without_keys(setting, name, async |registry, _| super::removal::remove(setting, registry, &named, wanted, yes).await).await
         }
     }
 }
@@ -268,11 +265,15 @@ fn read_token() -> Result<RefreshToken, Failure> {
     RefreshToken::new(text.trim()).ok_or_else(|| Failure::new(Exit::Usage, "standard input holds no refresh token"))
 }
 
-async fn with_keys(setting: &Setting, name: &'static str, work: impl AsyncFnOnce(&Registry) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) async fn with_keys(
+    setting: &Setting,
+    name: &'static str,
+    work: impl AsyncFnOnce(&Registry) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let ring = KeyRing::load(&setting.config.key_file).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let database = setting.database(name).await?;
     let result = match Registry::open(database.pool.clone(), ring).await {
-        Ok(registry) => work(&registry).await,
+        Ok(registry) => work(&registry.acting_as(setting.actor.as_str())).await,
         Err(OpenError::Database(error)) => Err(error.into()),
         Err(wrong_ring) => Err(Failure::new(Exit::Config, wrong_ring.to_string())),
     };
@@ -286,7 +287,8 @@ async fn without_keys(
     work: impl AsyncFnOnce(&Registry, &PgPool) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let database: Database = setting.database(name).await?;
-    let result = work(&Registry::without_keys(database.pool.clone()), &database.pool).await;
+    let registry = Registry::without_keys(database.pool.clone()).acting_as(setting.actor.as_str());
+    let result = work(&registry, &database.pool).await;
     database.close().await;
     result
 }
@@ -299,6 +301,7 @@ pub(super) fn failure(error: AdminError) -> Failure {
         AdminError::Invalid(_) => Exit::Failed,
         AdminError::Busy => Exit::Temporary,
         AdminError::NoKeys(_) | AdminError::Vault(_) => Exit::Config,
+        AdminError::Unaudited(_) => Exit::NoPermission,
         AdminError::Database(_) => Exit::Temporary,
     };
     Failure::new(exit, error.to_string())

@@ -171,6 +171,19 @@ fn key_ring_and_app_secret_in_one_folder_warn_or_refuse() {
 }
 
 #[test]
+fn credentials_of_a_service_count_by_their_own_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ring, app) = (folder.path().join("ring"), folder.path().join("app"));
+    std::fs::write(&ring, "").unwrap();
+    std::fs::write(&app, "").unwrap();
+    let text = LAB.replace("/etc/tocsin/apps/main.secret", &app.display().to_string());
+    let (ring, folder) = (ring.display().to_string(), folder.path().display().to_string());
+    let strict = [("TOCSIN_VAULT__REQUIRE_SEPARATION", "true"), ("TOCSIN_VAULT__KEY_FILE", ring.as_str())];
+    assert!(load(&text, &strict).unwrap_err().contains("apps.main.client_secret_file both come from"));
+    load(&text, &[&strict[..], &[("CREDENTIALS_DIRECTORY", &folder)]].concat()).unwrap();
+}
+
+#[test]
 fn a_database_password_is_never_shown() {
     let config = load("[database]\nurl = \"postgres://u:hunter2@db.example/x\"\n", &[]).unwrap();
     assert!(!format!("{:?}", config.shown).contains("hunter2"));

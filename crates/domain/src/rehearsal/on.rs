@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{BUGS, POINTS, Rehearsed};
+use super::{BUGS, COMMAND_POINTS, POINTS, Rehearsed};
 use crate::chance::{Chance, SeededChance};
 
 /// What happens at a point.
@@ -78,7 +78,7 @@ impl Rehearsal {
     /// When there is no such point.
     #[must_use]
     pub fn at(mut self, point: &str, action: Action, passing: Option<u64>) -> Self {
-        self.points.insert(known(POINTS, point), (action, passing));
+        self.points.insert(known_point(point), (action, passing));
         self
     }
 
@@ -111,7 +111,7 @@ impl Rehearsal {
     }
 
     fn pass(&mut self, name: &'static str) -> Option<(Action, bool)> {
-        let passing = self.passed.entry(known(POINTS, name)).or_default();
+        let passing = self.passed.entry(known_point(name)).or_default();
         *passing += 1;
         let (action, at) = self.points.get(name)?;
         at.is_none_or(|at| at == *passing).then(|| (action.clone(), self.simulated))
@@ -124,6 +124,10 @@ fn seconds(span: &str) -> Option<Duration> {
 
 fn known(list: &'static [&'static str], name: &str) -> &'static str {
     list.iter().copied().find(|known| *known == name).unwrap_or_else(|| panic!("rehearsal: there is no {name:?}"))
+}
+
+fn known_point(name: &str) -> &'static str {
+    COMMAND_POINTS.iter().copied().find(|known| *known == name).unwrap_or_else(|| known(POINTS, name))
 }
 
 /// Asks the rehearsal of this thread, or else that of the process.

@@ -41,7 +41,7 @@ pub(crate) async fn claim(tx: &mut PgTransaction<'_>, me: ReplicaId, lease: Dura
          with free as (
              select l.tenant
              from tocsin.lease l join tocsin.tenant t using (tenant)
-             where (l.holder is null or l.expires_at <= now()) and t.state <> 'removed'
+             where (l.holder is null or l.expires_at <= now()) and t.state not in ('removed', 'offboarding')
              order by l.expires_at, l.tenant
              limit $3
              for update of l skip locked
@@ -85,17 +85,20 @@ pub(crate) async fn release_all(tx: &mut PgTransaction<'_>, replicas: &[ReplicaI
     Ok(result.rows_affected())
 }
 
-/// Takes a tenant away from whoever holds it: what is in flight for it is refused from now on. Waits
-/// for a writer that is about to commit.
-pub(crate) async fn revoke(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<(), sqlx::Error> {
-    let result = sqlx::query(
+/// Takes a tenant away from whoever holds it, and says who that was: what is in flight for it is refused from now on.
+/// Waits for a writer that is about to commit.
+pub(crate) async fn revoke(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<Option<ReplicaId>, sqlx::Error> {
+    let holder: Option<Uuid> = sqlx::query_scalar(
         "-- leases::revoke
-         update tocsin.lease set holder = null, epoch = epoch + 1, expires_at = '-infinity' where tenant = $1",
+         with before as (select tenant, holder from tocsin.lease where tenant = $1 for update)
+         update tocsin.lease l set holder = null, epoch = l.epoch + 1, expires_at = '-infinity'
+         from before where l.tenant = before.tenant
+         returning before.holder",
     )
     .bind(tenant.0)
-    .execute(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
-    exactly_one(&result)
+    Ok(holder.map(ReplicaId))
 }
 
 /// Those of `fences` that still stand; they keep standing until the end of the transaction.
@@ -148,7 +151,7 @@ pub(crate) async fn held(db: impl PgExecutor<'_>, me: ReplicaId) -> Result<Vec<H
                  where x.tenant = t.tenant and x.verdict in ('needs-consent', 'needs-customer') and x.shown_from <= now()
              ) end as need
          from tocsin.lease l join tocsin.tenant t using (tenant)
-         where l.holder = $1 and l.expires_at > now() and t.state <> 'removed'",
+         where l.holder = $1 and l.expires_at > now() and t.state not in ('removed', 'offboarding')",
     )
     .bind(me.0)
     .fetch_all(db)

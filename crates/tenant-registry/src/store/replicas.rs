@@ -24,14 +24,16 @@ pub(crate) struct Other {
     pub(crate) live: bool,
 }
 
-/// Says that `me` is running.
-pub(crate) async fn announce(tx: &mut PgTransaction<'_>, me: ReplicaId, host: &str) -> Result<(), sqlx::Error> {
+/// Says that `me` is running, and which keys it has.
+pub(crate) async fn announce(tx: &mut PgTransaction<'_>, me: ReplicaId, host: &str, ring: &[String]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- replicas::announce
-         insert into tocsin.replica (replica, host) values ($1, $2) on conflict (replica) do update set seen_at = now()",
+         insert into tocsin.replica as r (replica, host, ring, looks) values ($1, $2, $3, 1)
+         on conflict (replica) do update set seen_at = now(), ring = excluded.ring, looks = r.looks + 1",
     )
     .bind(me.0)
     .bind(host)
+    .bind(ring)
     .execute(&mut **tx)
     .await
     .map(drop)
@@ -59,7 +61,7 @@ pub(crate) async fn survey(tx: &mut PgTransaction<'_>) -> Result<Survey, sqlx::E
              select count(*) as tenants,
                  coalesce(bit_xor(uuid_hash_extended(tenant,
                      hashtextextended(concat_ws('|', state, cloud, app, array_to_string(sources, ';'), name), credential_version))), 0) as token
-             from tocsin.tenant where state <> 'removed'
+             from tocsin.tenant where state not in ('removed', 'offboarding')
          ) t, (
              select coalesce(bit_xor(uuid_hash_extended(tenant, hashtextextended(origin || verdict, (shown_from <= now())::int))), 0) as token
              from tocsin.trouble
@@ -79,6 +81,37 @@ pub(crate) async fn attention(db: impl PgExecutor<'_>, tenant: TenantId) -> Resu
     .bind(tenant.0)
     .fetch_one(db)
     .await
+}
+
+/// How often a process has looked round; `None` when it is there no more, or has not been seen for too long.
+pub(crate) async fn looks(tx: &mut PgTransaction<'_>, replica: ReplicaId) -> Result<Option<i64>, sqlx::Error> {
+    let statement = sqlx::query_scalar(
+        "-- replicas::looks
+         select looks from tocsin.replica where replica = $1 and seen_at > now() - interval '10 seconds'",
+    );
+    statement.bind(replica.0).fetch_optional(&mut **tx).await
+}
+
+/// What a running process says of its keys.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Keys {
+    pub(crate) host: String,
+    /// The one that seals first; empty from a version that does not say.
+    pub(crate) ring: Vec<String>,
+}
+
+impl Keys {
+    /// Whether it has this key, or does not say.
+    pub(crate) fn has(&self, key_id: &str) -> bool {
+        self.ring.is_empty() || self.ring.iter().any(|key| key == key_id)
+    }
+}
+
+/// The keys of all processes that were seen lately.
+pub(crate) async fn keys(db: impl PgExecutor<'_>) -> Result<Vec<Keys>, sqlx::Error> {
+    sqlx::query_as("-- replicas::keys\nselect host, ring from tocsin.replica where seen_at > now() - interval '10 seconds' order by host")
+        .fetch_all(db)
+        .await
 }
 
 pub(crate) async fn remove(tx: &mut PgTransaction<'_>, replicas: &[ReplicaId]) -> Result<(), sqlx::Error> {

@@ -140,9 +140,44 @@ pub(crate) async fn drop_previous(tx: &mut PgTransaction<'_>, tenant: TenantId, 
     .map(drop)
 }
 
-/// Destroys everything that could open or be opened for this tenant.
-pub(crate) async fn destroy(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<(), sqlx::Error> {
-    sqlx::query("-- secrets::destroy_key\ndelete from tocsin.tenant_key where tenant = $1").bind(tenant.0).execute(&mut **tx).await?;
-    sqlx::query("-- secrets::destroy\ndelete from tocsin.tenant_secret where tenant = $1").bind(tenant.0).execute(&mut **tx).await?;
-    Ok(())
+/// Destroys everything that could open or be opened for this tenant; how many data keys and tokens it were.
+pub(crate) async fn destroy(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<(u64, u64), sqlx::Error> {
+    let key = sqlx::query("-- secrets::destroy_key\ndelete from tocsin.tenant_key where tenant = $1");
+    let keys = key.bind(tenant.0).execute(&mut **tx).await?.rows_affected();
+    let token = sqlx::query("-- secrets::destroy\ndelete from tocsin.tenant_secret where tenant = $1");
+    let tokens = token.bind(tenant.0).execute(&mut **tx).await?.rows_affected();
+    Ok((keys, tokens))
+}
+
+/// Some data keys that are not wrapped by this key, kept from everybody else until the end of the transaction.
+pub(crate) async fn lock_wrapped_by_others(tx: &mut PgTransaction<'_>, key_id: &str, limit: i64) -> Result<Vec<StoredKey>, sqlx::Error> {
+    sqlx::query_as(
+        "-- secrets::lock_wrapped_by_others
+         select tenant, key_id, wrapped from tocsin.tenant_key where key_id <> $1 order by tenant limit $2 for update",
+    )
+    .bind(key_id)
+    .bind(limit)
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// Puts rewrapped data keys in the place of those that were locked.
+pub(crate) async fn rewrap(tx: &mut PgTransaction<'_>, rewrapped: &[(TenantId, Wrapped)]) -> Result<(), sqlx::Error> {
+    let result = sqlx::query(
+        "-- secrets::rewrap
+         update tocsin.tenant_key k set key_id = n.key_id, wrapped = n.wrapped
+         from unnest($1::uuid[], $2::text[], $3::bytea[]) as n (tenant, key_id, wrapped) where k.tenant = n.tenant",
+    )
+    .bind(rewrapped.iter().map(|(tenant, _)| tenant.0).collect::<Vec<_>>())
+    .bind(rewrapped.iter().map(|(_, wrapped)| wrapped.key_id.to_string()).collect::<Vec<_>>())
+    .bind(rewrapped.iter().map(|(_, wrapped)| wrapped.blob.as_slice()).collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await?;
+    if result.rows_affected() == rewrapped.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// How many data keys are not wrapped by this key.
+pub(crate) async fn count_wrapped_by_others(db: impl PgExecutor<'_>, key_id: &str) -> Result<i64, sqlx::Error> {
+    let statement = sqlx::query_scalar("-- secrets::count_wrapped_by_others\nselect count(*) from tocsin.tenant_key where key_id <> $1");
+    statement.bind(key_id).fetch_one(db).await
 }

@@ -9,10 +9,12 @@ use sqlx::PgPool;
 use super::news::{News, OpenTroubles, Written, origin_of, storable};
 use crate::config::Config;
 use crate::process;
+use crate::registry::Registry;
 use crate::store::replicas::Survey;
 use crate::store::{self, leases, replicas, tenants, troubles};
 
 pub(super) struct Rounds {
+    registry: Registry,
     pool: PgPool,
     me: ReplicaId,
     config: Config,
@@ -31,8 +33,8 @@ pub(super) struct Read {
 }
 
 impl Rounds {
-    pub(super) fn new(pool: PgPool, me: ReplicaId, config: Config) -> Self {
-        Self { pool, me, config }
+    pub(super) fn new(registry: Registry, me: ReplicaId, config: Config) -> Self {
+        Self { pool: registry.pool.clone(), registry, me, config }
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -52,7 +54,7 @@ impl Rounds {
     /// Announces us, and sees who else is there and whether anything changed.
     pub(super) async fn look(&self) -> Result<View, sqlx::Error> {
         let mut tx = store::begin(&self.pool).await?;
-        replicas::announce(&mut tx, self.me, self.config.process.as_str()).await?;
+        replicas::announce(&mut tx, self.me, self.config.process.as_str(), &self.registry.key_ids()).await?;
         let others = replicas::others(&mut tx, self.me, self.config.replica_gone_after).await?;
         let (gone, there): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| process::is_gone(&other.host));
         let mut freed = 0;

@@ -2,7 +2,7 @@
 
 use domain::TenantState;
 use sqlx::PgPool;
-use tenant_registry::{AdminError, EnrolKind, ImportError, ImportReport, ImportRules, Registry, TenantDraft};
+use tenant_registry::{AdminError, Alerts, EnrolKind, ImportError, ImportReport, ImportRules, Registry, TenantDraft};
 
 use crate::world::{CLIENT, HEADER, id, rules, token, world};
 
@@ -150,7 +150,7 @@ async fn a_name_belongs_to_one_tenant(pool: PgPool) {
     let report = world.import(&[line(3, "Contoso,global,main,graph-alerts,")]).await;
     assert!(matches!(&report.lines[0].result, Err(AdminError::Conflict(_))), "{report:?}");
     // A removed tenant's name is free.
-    world.registry.remove(id(1)).await.unwrap();
+    world.registry.remove(id(1), Alerts::Keep).await.unwrap();
     assert_eq!(kinds(&world.import(&[line(3, "Contoso,global,main,graph-alerts,")]).await), [Ok(EnrolKind::Updated)]);
     assert_eq!(world.registry.find("Contoso").await.unwrap().id, id(3), "the living one");
 }
@@ -179,13 +179,13 @@ async fn a_paused_tenant_stays_paused_and_a_removed_one_comes_back(pool: PgPool)
     world.import_by(&[line(1, "tenant 1,global,main,graph-alerts,new")], &replace).await;
     assert_eq!(world.state(id(1)).await, "paused");
 
-    world.registry.remove(id(2)).await.unwrap();
+    world.registry.remove(id(2), Alerts::Keep).await.unwrap();
     let report = world.import(&[line(2, "tenant 2,global,main,graph-alerts,entirely-new")]).await;
     assert_eq!(kinds(&report), [Ok(EnrolKind::Revived)]);
     let opened = world.registry.open_refresh_token(id(2), CLIENT).await.unwrap().unwrap();
     assert_eq!(secrecy::ExposeSecret::expose_secret(&opened.token), "entirely-new");
 
-    world.registry.remove(id(2)).await.unwrap();
+    world.registry.remove(id(2), Alerts::Keep).await.unwrap();
     world.import(&[line(2, "tenant 2,global,main,graph-alerts,")]).await;
     assert_eq!(world.state(id(2)).await, "awaiting-consent");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::{TenantId, TenantState};
 use sqlx::PgPool;
-use tenant_registry::{Config, RotateError};
+use tenant_registry::{Alerts, Config, RotateError};
 use tokio::time::Instant;
 
 use crate::world::{CLIENT, eventually, id, quick, token, world};
@@ -26,7 +26,7 @@ async fn one_replica_holds_everybody_paused_ones_too_and_new_ones_soon(pool: PgP
     worker.until("the pause", |set| set.tenants[&id(2)].state == TenantState::Paused).await;
     world.import(&[format!("{},late,global,main,graph-alerts,t", id(4))]).await;
     worker.holding(4).await;
-    world.registry.remove(id(3)).await.unwrap();
+    world.registry.remove(id(3), Alerts::Keep).await.unwrap();
     let set = worker.holding(3).await;
     assert_eq!(ids(&set), [id(1), id(2), id(4)].into());
     worker.stop().await;

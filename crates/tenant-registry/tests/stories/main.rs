@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod auditing;
 mod handover;
 mod importing;
 mod leases;
+mod offboarding;
 mod operators;
 mod reports;
+mod rotation;
 mod secrecy;
 mod tokens;
 mod wire;

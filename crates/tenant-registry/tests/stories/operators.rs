@@ -2,7 +2,7 @@
 
 use domain::TenantState;
 use sqlx::PgPool;
-use tenant_registry::{AdminError, KeyRing};
+use tenant_registry::{AdminError, Alerts, KeyRing};
 
 use crate::world::{CLIENT, id, rules, token, world};
 
@@ -35,12 +35,16 @@ async fn states_move_only_as_they_may(pool: PgPool) {
         assert!(matches!(&refused, Err(AdminError::Conflict(words)) if words.contains("awaiting-consent")), "{refused:?}");
     }
 
-    assert!(registry.remove(id(1)).await.unwrap().happened());
-    assert!(!registry.remove(id(1)).await.unwrap().happened());
+    assert!(registry.remove(id(1), Alerts::Keep).await.unwrap().happened());
+    assert!(!registry.remove(id(1), Alerts::Keep).await.unwrap().happened());
     for refused in [registry.pause(id(1)).await, registry.resume(id(1)).await] {
         assert!(matches!(&refused, Err(AdminError::Conflict(words)) if words.contains("was removed")), "{refused:?}");
     }
-    for unknown in [registry.pause(id(9)).await, registry.resume(id(9)).await, registry.remove(id(9)).await] {
+    for unknown in [
+        registry.pause(id(9)).await,
+        registry.resume(id(9)).await,
+        registry.remove(id(9), Alerts::Keep).await.map(|_| unreachable!("there is none")),
+    ] {
         assert!(matches!(unknown, Err(AdminError::NotFound { .. })), "{unknown:?}");
     }
 }
@@ -54,7 +58,7 @@ async fn removing_destroys_key_tokens_and_troubles_and_voids_what_is_in_flight(p
         .execute(&world.pool)
         .await
         .unwrap();
-    world.registry.remove(id(1)).await.unwrap();
+    world.registry.remove(id(1), Alerts::Keep).await.unwrap();
 
     let left = "select (select count(*) from tocsin.tenant_key) * 100 + (select count(*) from tocsin.tenant_secret) * 10 + (select count(*) from tocsin.trouble)";
     assert_eq!(world.count(left).await, 110, "those of the other tenant only");
@@ -71,11 +75,11 @@ async fn removing_waits_for_a_writer_and_gives_up_politely(pool: PgPool) {
     let world = world(pool).await.with_tenants(1).await;
     let mut writer = world.pool.begin().await.unwrap();
     sqlx::query("select 1 from tocsin.lease for key share").execute(&mut *writer).await.unwrap();
-    let error = world.registry.remove(id(1)).await.unwrap_err();
+    let error = world.registry.remove(id(1), Alerts::Keep).await.unwrap_err();
     assert!(matches!(error, AdminError::Busy), "{error}");
     assert_eq!(world.state(id(1)).await, "active");
     writer.commit().await.unwrap();
-    world.registry.remove(id(1)).await.unwrap();
+    world.registry.remove(id(1), Alerts::Keep).await.unwrap();
 }
 
 #[sqlx::test(migrations = "../../migrations")]

@@ -1,0 +1,130 @@
+//! What a daemon does for the registry beside its leases: it notices a changed key ring, goes on deleting what is left
+//! of customers who have gone, and tells the log where the audit log stands, so that this leaves the host with the logs.
+//!
+//! Every replica does all of it: each piece is a transaction of its own that the others wait for or pass by.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::digest;
+use crate::registry::Registry;
+use crate::store::erasures;
+
+/// How the upkeep behaves.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const HEADS_EVERY: Duration = Duration::from_secs(300);
+/// What is refused is said again this often.
+const REFUSAL_EVERY: Duration = Duration::from_secs(300);
+/// After some pieces of deleting, for everybody else.
+const BREATH: Duration = Duration::from_millis(50);
+/// Pieces deleted at a stretch; then the ring is looked at again.
+const PIECES: usize = 10;
+
+/// The registry's second long-lived task; see [`Upkeep::run`].
+pub struct Upkeep {
+    registry: Registry,
+    look_every: Duration,
+    refused: Option<(String, Instant)>,
+    heads: Option<(String, Instant)>,
+}
+
+impl Upkeep {
+    /// Puts it together; it does nothing before [`Upkeep::run`].
+    pub fn new(registry: Registry) -> Self {
+        Self { registry, look_every: LOOK_EVERY, refused: None, heads: None }
+    }
+
+    /// The same, looking so often.
+    #[must_use]
+    pub fn looking_every(self, look_every: Duration) -> Self {
+        Self { look_every, ..self }
+    }
+
+    /// Works until `stop`. Trouble with the database is waited for; the registry's worker tells of it.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), String> {
+        // A round is dropped wherever it stands: what is half-way in the database is rolled back.
+        while stop.run_until_cancelled(self.round()).await.is_some() {}
+        Ok(())
+    }
+
+    async fn round(&mut self) {
+        self.ring().await;
+        let more = self.erase().await;
+        self.heads().await;
+        sleep(if more { BREATH } else { self.look_every }).await;
+    }
+
+    async fn ring(&mut self) {
+        match self.registry.reload_ring().await {
+            Ok(Ok(changed)) => {
+                self.refused = None;
+                if changed && let Err(error) = self.registry.note_ring().await {
+                    tracing::warn!(%error, "the keys in use could not be written to the audit log");
+                }
+            }
+            Ok(Err(refusal)) => {
+                let said = self.refused.as_ref().is_some_and(|(said, at)| *said == refusal && at.elapsed() < REFUSAL_EVERY);
+                if !said {
+                    tracing::error!(reason = refusal, "the changed key ring is not taken into use");
+                    self.refused = Some((refusal, Instant::now()));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the key ring could not be compared with the database"),
+        }
+    }
+
+    /// Deletes some pieces; whether more is left.
+    async fn erase(&self) -> bool {
+        let tenant = match erasures::waiting(&self.registry.pool).await {
+            Ok(waiting) => match waiting.first() {
+                Some(tenant) => *tenant,
+                None => return false,
+            },
+            Err(error) => {
+                tracing::debug!(%error, "it could not be asked whose alerts are to be deleted");
+                return false;
+            }
+        };
+        for _ in 0..PIECES {
+            match self.registry.erase_piece(tenant).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(tenant.id = %tenant, "all that was stored of this removed tenant is deleted");
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(tenant.id = %tenant, %error, "deleting what was stored of a removed tenant goes on later");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    async fn heads(&mut self) {
+        if self.heads.as_ref().is_some_and(|(_, at)| at.elapsed() < HEADS_EVERY) {
+            return;
+        }
+        match self.registry.audit_heads(None).await {
+            Ok(heads) => {
+                let digest = digest(&heads);
+                if self.heads.as_ref().is_none_or(|(said, _)| *said != digest) {
+                    let entries: i64 = heads.iter().map(|head| head.seq).sum();
+                    tracing::info!(
+                        audit.digest = digest,
+                        audit.chains = heads.len(),
+                        audit.entries = entries,
+                        "where the audit log stands"
+                    );
+                }
+                self.heads = Some((digest, Instant::now()));
+            }
+            Err(error) => tracing::debug!(%error, "the heads of the audit log could not be read"),
+        }
+    }
+}

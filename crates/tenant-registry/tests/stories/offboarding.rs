@@ -1,0 +1,160 @@
+//! D16, I26: a customer goes; what is stored of him stays or goes, to the end, whoever is interrupted.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use domain::{TenantId, TenantState};
+use sqlx::PgPool;
+use tenant_registry::{AdminError, Alerts, Stored, Upkeep};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{CLIENT, World, eventually, id, quick, rules, world};
+
+/// Tables with a row for a tenant that stay when its alerts are deleted: the tombstone, its lease, what was destroyed
+/// with the removal itself, and the record of all this.
+const STAY: [&str; 8] = ["tenant", "lease", "tenant_key", "tenant_secret", "trouble", "audit", "audit_head", "erasure"];
+const GO: [&str; 10] =
+    ["alert", "alert_version", "alert_event", "incident", "incident_redirect", "reread", "reconciliation", "gap", "quarantine", "feed"];
+
+/// Puts rows of the tenant into every table that holds what was read: so many versions, and one row elsewhere.
+async fn fill(world: &World, tenant: TenantId, versions: i32) {
+    let sql = "select tocsin.ensure_version_partition('2026-11-05 00:00+00');
+        insert into tocsin.alert_version (tenant, source, alert_id, hash, created_at, version, raw)
+            select 'TENANT', 'graph-alerts', 'a' || n, sha256(n::text::bytea), case when n % 2 = 0 then timestamptz '2026-11-05' else '-infinity' end, 1, '{}'
+            from generate_series(1, COUNT) n;
+        insert into tocsin.alert (tenant, alert_id, source, source_rank, hash, version_created_at)
+            select tenant, alert_id, source, 1, hash, created_at from tocsin.alert_version where tenant = 'TENANT';
+        insert into tocsin.alert_event (tenant, alert_id, field, source) values ('TENANT', 'a1', 'status', 's');
+        insert into tocsin.incident (tenant, incident_id, hash, raw) values ('TENANT', 'i', '', '{}');
+        insert into tocsin.incident_redirect values ('TENANT', 'i', 'j');
+        insert into tocsin.reread (tenant, source, errand, from_ticks, to_ticks, left_ticks, polled_before_ticks) values ('TENANT', 's', 'short', 0, 1, 1, 0);
+        insert into tocsin.reconciliation (tenant, source, asked_by, run, from_ticks, to_ticks, at_source, stored, missing, changed, only_stored)
+            values ('TENANT', 's', 'nightly', 1, 0, 1, 0, 0, 0, 0, 0);
+        insert into tocsin.gap (tenant, source, from_ticks, to_ticks, reason) values ('TENANT', 's', 0, 1, 'r');
+        insert into tocsin.quarantine (tenant, source, hash, reason, raw_bytes) values ('TENANT', 's', 'h', 'r', 'x');
+        insert into tocsin.feed (tenant, source) values ('TENANT', 's')";
+    let sql = sql.replace("TENANT", &tenant.to_string()).replace("COUNT", &versions.to_string());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&world.pool).await.unwrap();
+}
+
+/// The tables of this list that hold a row of the tenant.
+async fn with_rows(world: &World, tenant: TenantId, tables: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for table in tables {
+        let sql = format!("select exists (select from tocsin.{table} where tenant = '{tenant}')");
+        let exists: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&world.pool).await.unwrap();
+        found.extend(exists.then(|| (*table).to_owned()));
+    }
+    found
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn every_table_with_a_tenant_in_it_has_been_thought_of(pool: PgPool) {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_class c join pg_attribute a on a.attrelid = c.oid
+         where c.relnamespace = 'tocsin'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition and a.attname = 'tenant'",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let known: BTreeSet<&str> = STAY.into_iter().chain(GO).collect();
+    assert_eq!(
+        tables.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        known,
+        "a new table goes into tocsin.erase_some, or is known to stay"
+    );
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn kept_alerts_stay_and_may_be_deleted_later(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    fill(&world, id(1), 10).await;
+    assert_eq!(world.registry.stored(id(1)).await.unwrap(), Stored { alerts: 10, versions: 10, incidents: 1 });
+    let removal = world.registry.remove(id(1), Alerts::Keep).await.unwrap();
+    assert_eq!((removal.before, removal.after, removal.keys, removal.tokens), (TenantState::Active, TenantState::Removed, 1, 1));
+    assert_eq!(with_rows(&world, id(1), &GO).await.len(), GO.len(), "all of it is there");
+    assert!(!world.registry.remove(id(1), Alerts::Keep).await.unwrap().happened());
+
+    assert_eq!(world.registry.remove(id(1), Alerts::Delete).await.unwrap().after, TenantState::Offboarding);
+    let erased = world.registry.erase(id(1), |_| {}).await.unwrap();
+    assert_eq!((erased.alerts, erased.versions, erased.incidents, erased.others), (10, 10, 1, 7));
+    assert_eq!(with_rows(&world, id(1), &GO).await, [""; 0]);
+    assert_eq!(world.state(id(1)).await, "removed");
+    let actions: Vec<String> = world.registry.audit_entries(Some(id(1)), 10).await.unwrap().into_iter().map(|entry| entry.action).collect();
+    assert_eq!(actions, ["tenant.add", "tenant.remove", "tenant.remove", "tenant.erased"]);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn deleting_goes_in_pieces_and_a_daemon_goes_on_with_it(pool: PgPool) {
+    let world = world(pool).await.with_tenants(2).await;
+    fill(&world, id(1), 5_000).await;
+    fill(&world, id(2), 100).await;
+    let removal = world.registry.remove(id(1), Alerts::Delete).await.unwrap();
+    assert_eq!((removal.after, removal.tokens), (TenantState::Offboarding, 1), "the token is destroyed at once");
+    assert_eq!(world.state(id(1)).await, "offboarding");
+    for refused in [
+        world.registry.pause(id(1)).await.map(drop),
+        world.registry.resume(id(1)).await.map(drop),
+        world.registry.remove(id(1), Alerts::Keep).await.map(drop),
+        world.registry.erase(id(2), |_| {}).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(AdminError::Conflict(_))), "{refused:?}");
+    }
+    let report = world.import_by(&[format!("{},tenant 1,global,main,graph-alerts,t", id(1))], &rules()).await;
+    assert!(report.failures().next().unwrap().1.to_string().contains("being removed"));
+
+    // Interrupted after the first piece.
+    let piece = Notify::new();
+    tokio::select! {
+        biased;
+        () = piece.notified() => {}
+        _ = world.registry.erase(id(1), |_| piece.notify_one()) => unreachable!("there is more than one piece"),
+    }
+    let left = world.registry.stored(id(1)).await.unwrap().versions;
+    assert!((1..5_000).contains(&left), "{left} left");
+    // The command again changes nothing but goes on; here a daemon is faster.
+    assert!(!world.registry.remove(id(1), Alerts::Delete).await.unwrap().happened());
+    let mut worker = world.worker();
+    worker.until("the other tenant alone", |set| set.tenants.len() == 1 && set.tenants.contains_key(&id(2))).await;
+    let stop = CancellationToken::new();
+    let upkeep =
+        tokio::spawn(Upkeep::new(world.registry.clone().acting_as("daemon")).looking_every(Duration::from_millis(20)).run(stop.clone()));
+    eventually("it is removed", || world.state(id(1)), |state| state == "removed").await;
+    stop.cancel();
+    upkeep.await.unwrap().unwrap();
+    worker.stop().await;
+
+    assert_eq!(with_rows(&world, id(1), &GO).await, [""; 0]);
+    assert_eq!(with_rows(&world, id(2), &GO).await.len(), GO.len(), "nobody else lost a row");
+    assert_eq!(world.registry.stored(id(2)).await.unwrap().versions, 100);
+    let last = world.registry.audit_entries(Some(id(1)), 1).await.unwrap().remove(0);
+    assert_eq!((last.action.as_str(), last.actor.as_str()), ("tenant.erased", "daemon"));
+    assert_eq!((last.details["deleted"]["alerts"].as_i64(), last.details["deleted"]["versions"].as_i64()), (Some(5_000), Some(5_000)));
+    assert_eq!(with_rows(&world, id(1), &STAY).await, ["tenant", "lease", "audit", "audit_head", "erasure"], "the tombstone");
+    assert!(world.registry.open_refresh_token(id(1), CLIENT).await.unwrap().is_none());
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_removal_is_quiet_when_its_daemon_has_taken_notice(pool: PgPool) {
+    let world = world(pool).await.with_tenants(4).await;
+    let mut worker = world.worker_with(quick());
+    worker.holding(4).await;
+    for tenant in 1..=3 {
+        let removal = world.registry.remove(id(tenant), Alerts::Keep).await.unwrap();
+        assert!(world.registry.quiet(&removal, Duration::from_secs(10)).await.unwrap());
+        assert!(!worker.held.borrow().tenants.contains_key(&id(tenant)), "not published any more at that very moment");
+    }
+    // One that does not answer is not waited for for ever.
+    let removal = world.registry.remove(id(4), Alerts::Keep).await.unwrap();
+    worker.crash().await;
+    assert!(!world.registry.quiet(&removal, Duration::from_millis(200)).await.unwrap());
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn who_may_not_delete_cannot_erase_a_customer_who_stays(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    fill(&world, id(1), 3).await;
+    let error = sqlx::query("select tocsin.erase_some($1, 10)").bind(id(1).0).execute(&world.pool).await.unwrap_err();
+    assert!(error.to_string().contains("is not being erased"), "{error}");
+}
