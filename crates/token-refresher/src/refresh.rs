@@ -15,7 +15,7 @@ use domain::{AccessToken, AppName, Audience, ClientSecret, Fence, HeldTenant, Re
 use microsoft::{App, Cloud, Grant, Redeemed};
 use tokio::time::{Instant, sleep};
 
-use crate::core::{Core, passing};
+use crate::core::{Core, Mark, passing};
 use crate::redeemer::Refused;
 use crate::unsaved::{Fresh, Unsaved, why};
 use crate::vault::{RotateError, VaultError};
@@ -52,7 +52,13 @@ pub(crate) enum Belief {
 
 impl Core {
     /// Asks for one access token, whatever the tenant's grant is. The caller holds the tenant's gate.
-    pub(crate) async fn attempt(&self, tenant: &HeldTenant, audience: Audience, belief: Belief) -> Result<AccessToken, Setback> {
+    pub(crate) async fn attempt(
+        &self,
+        tenant: &HeldTenant,
+        audience: Audience,
+        belief: Belief,
+        mark: &Mark<'_>,
+    ) -> Result<AccessToken, Setback> {
         let missing = |what: &str, name: &str| {
             Setback::Ours(Trouble {
                 verdict: Verdict::Global,
@@ -78,11 +84,11 @@ impl Core {
                 noted(fence, self.vault.app_worked(fence, self.clock.now()).await)?;
                 Ok(redeemed.access)
             }
-            Grant::RefreshToken => self.redeem_stored(Asking { tenant, cloud, app, audience, secret: secret.as_ref() }, belief).await,
+            Grant::RefreshToken => self.redeem_stored(Asking { tenant, cloud, app, audience, secret: secret.as_ref() }, belief, mark).await,
         }
     }
 
-    async fn redeem_stored(&self, asking: Asking<'_>, belief: Belief) -> Result<AccessToken, Setback> {
+    async fn redeem_stored(&self, asking: Asking<'_>, belief: Belief, mark: &Mark<'_>) -> Result<AccessToken, Setback> {
         let Asking { tenant, app, .. } = asking;
         // Asked before the queue as well, so that it holds nobody who has no business there.
         self.still_ours(tenant)?;
@@ -90,7 +96,8 @@ impl Core {
         self.still_ours(tenant)?;
         let opened = self.vault.open(tenant.id, &app.client_id).await.map_err(unopened)?.ok_or_else(nothing_stored)?;
         rehearsal::point("refresh.before-call").await.map_err(rehearsed)?;
-        // The database may have taken its time.
+        // The database may have taken its time. From here on the tenant is not given to another replica.
+        mark.set();
         self.still_ours(tenant)?;
         let refused = match self.redeem(asking, &opened.token).await {
             Ok(redeemed) => {
@@ -99,6 +106,8 @@ impl Core {
             }
             Err(refused) => refused,
         };
+        // Nothing came back that would have to be stored.
+        mark.clear();
         // A token that never worked may be the wrong one altogether: a half-restored backup, or a
         // server that lost its last write. The one before it gets one chance, after the second "no".
         if refused.dead_token
@@ -106,6 +115,7 @@ impl Core {
             && let Ok(Some(previous)) = self.vault.open_previous(tenant.id, &app.client_id).await
         {
             self.turn(tenant, asking.cloud).await?;
+            mark.set();
             self.still_ours(tenant)?;
             if let Ok(redeemed) = self.redeem(asking, &previous).await {
                 tracing::warn!(tenant.id = %tenant.id, "the stored refresh token was dead, but the one before it works and takes its place");
