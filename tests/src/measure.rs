@@ -2,6 +2,8 @@
 
 pub mod handover;
 pub mod neighbours;
+pub mod refresh;
+pub mod rotation;
 
 use std::time::Duration;
 

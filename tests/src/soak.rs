@@ -12,6 +12,7 @@ pub mod lab;
 pub mod load;
 pub mod report;
 pub mod rest;
+pub mod rotations;
 pub mod sampler;
 pub mod witness;
 
@@ -75,7 +76,9 @@ pub async fn run(wish: &Wish) -> anyhow::Result<report::Report> {
     if keep {
         say(&format!("the logs are in {}", keep_logs(&lab)?.display()));
     }
-    outcome
+    let mut report = outcome?;
+    report.add_rotation_kills(rotations::kills(wish).await);
+    Ok(report)
 }
 
 async fn through(lab: &Lab, replicas: &mut host::Replicas, wish: &Wish, begun: Instant) -> anyhow::Result<report::Report> {

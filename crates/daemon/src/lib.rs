@@ -2,13 +2,15 @@
 //!
 //! Read `wiring.rs` first: it is the one screen on which every channel and every long-lived task is
 //! made. `cli.rs` says what can be typed, `commands/` has one file per command, `config.rs` reads and
-//! checks the configuration, `database.rs` gets to a Postgres, `lifecycle.rs` starts, stops and dies.
+//! checks the configuration, `database.rs` gets to a Postgres, `lifecycle.rs` starts, stops and dies,
+//! `hardening.rs` keeps the memory of the process to itself.
 
 mod cli;
 mod commands;
 mod config;
 mod database;
 mod failure;
+mod hardening;
 mod lifecycle;
 mod moment;
 mod output;
@@ -26,6 +28,9 @@ use crate::failure::{Exit, Failure};
 /// Parses the command line, runs the command and turns its end into an exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Err(error) = hardening::begin() {
+        output::Output { json: false }.note(&format!("warning: the memory of this process cannot be kept from core files: {error}"));
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

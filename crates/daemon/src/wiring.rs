@@ -3,6 +3,7 @@
 //! ```text
 //! registry ──tenants──► refresher, poller        poller ──inbox──► sink ──(oneshot)──► poller
 //! refresher, poller ──reports──► registry        every stage ──status──► ops endpoint
+//! refresher ──(is a redemption in flight?)──► registry
 //! ```
 
 use std::sync::Arc;
@@ -62,10 +63,11 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         },
         config.refresher(),
     );
+    let tokens = Arc::new(tokens);
     let poller = Poller::new(
         alert_poller::Deps {
             source: Arc::new(MicrosoftSource::new(AlertsApi::new(http, clock.clone()), clouds)),
-            tokens: Arc::new(tokens),
+            tokens: tokens.clone(),
             cursors: Arc::new(CursorStore::new(pool.clone())),
             clock: clock.clone(),
             chance: chance.clone(),
@@ -79,7 +81,8 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     );
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let upkeep = Upkeep::new(registry.clone());
-    let registry = RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tenants_out, reports, registry_says);
+    let registry =
+        RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tokens, tenants_out, reports, registry_says);
 
     let watched = vec![
         (Stage::Registry, registry_status),

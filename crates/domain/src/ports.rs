@@ -35,6 +35,16 @@ pub struct NoToken {
     pub retry_at: Ticks,
 }
 
+/// Knows for which tenants a refresh token is being redeemed. Implemented by `token-refresher`, asked by
+/// `tenant-registry` before it gives a tenant to another replica.
+pub trait InFlight: Send + Sync + 'static {
+    /// Whether the sign-in service has been asked with this tenant's refresh token and what comes of it is not stored yet.
+    ///
+    /// Whoever takes a tenant out of the published [`TenantSet`](crate::TenantSet) and *then* hears "no" here can be sure
+    /// that none is begun any more.
+    fn redeeming(&self, tenant: TenantId) -> bool;
+}
+
 /// Reads how far feeds have come. Implemented by `sink`, called by `alert-poller`.
 #[async_trait]
 pub trait Cursors: Send + Sync + 'static {

@@ -17,9 +17,10 @@ pub struct Config {
     pub trust_margin: Duration,
     /// How often everything is read even though nothing seems to have changed.
     pub full_read_every: Duration,
-    /// A tenant that goes to another replica is published no more, and released only this much later:
-    /// a redemption in flight can end, so that two replicas never redeem one token at once.
-    pub let_go_after: Duration,
+    /// A tenant that goes to another replica is published no more, and released as soon as no redemption is in flight
+    /// for it, so that two replicas never redeem one token at once. A redemption that does not end is waited for no
+    /// longer than this: twice as long as a sign-in can take.
+    pub let_go_within: Duration,
     /// A replica not seen for this long no longer counts when tenants are shared out.
     pub replica_gone_after: Duration,
     /// The poll interval: passing trouble is shown once it has lasted three of them, or a minute.
@@ -38,7 +39,7 @@ impl Default for Config {
             renew_every: Duration::from_secs(10),
             trust_margin: Duration::from_secs(3),
             full_read_every: Duration::from_secs(10),
-            let_go_after: Duration::from_secs(10),
+            let_go_within: Duration::from_secs(60),
             replica_gone_after: Duration::from_secs(10),
             poll_interval: Duration::from_secs(30),
             database_timeout: Duration::from_secs(10),

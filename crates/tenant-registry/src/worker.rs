@@ -5,6 +5,9 @@
 //! it holds whenever something about them has changed. Between two looks it takes reports of the other
 //! rooms and turns them into what the operator sees.
 //!
+//! What is given back goes as soon as no redemption is in flight for it, which the refresher knows ([`InFlight`]): first
+//! the tenant is published no more, so that nothing new begins, and then the question is asked.
+//!
 //! Everything waits for the database in [`Beacon::during`], which goes on beating and watches the clock
 //! meanwhile: when the database stays away until our trust in the leases ends, the published set
 //! becomes empty, and everybody stops working for tenants that somebody else may hold by now.
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::health::StageStatus;
+use domain::ports::InFlight;
 use domain::retry::Backoff;
 use domain::{Chance, Clock, HeldTenant, ReplicaId, Report, TenantId, TenantSet};
 use tokio::sync::{mpsc, watch};
@@ -38,7 +42,8 @@ use news::{News, OpenTroubles};
 use rounds::Rounds;
 use sharing::LettingGo;
 
-/// Many changes at once, such as an import, are looked at this often at most.
+/// Many changes at once, such as an import, are looked at this often at most. Tenants that were withdrawn are given back
+/// so much later.
 const HINT_PAUSE: Duration = Duration::from_millis(100);
 const BEAT: Duration = Duration::from_millis(500);
 /// Reports taken from the channel at once.
@@ -55,6 +60,7 @@ pub struct RegistryWorker {
     /// Everything we hold, what is being let go of included.
     held: BTreeMap<TenantId, Arc<HeldTenant>>,
     letting_go: LettingGo,
+    in_flight: Arc<dyn InFlight>,
     news: News,
     open: OpenTroubles,
     /// The change token of the last look round.
@@ -70,7 +76,8 @@ impl RegistryWorker {
     /// Puts the task together; it does nothing before [`RegistryWorker::run`].
     ///
     /// `replica` is made anew at every start. `tenants` is where the held tenants are published,
-    /// `reports` where the other rooms say what works and what does not, `status` the stage's own word.
+    /// `reports` where the other rooms say what works and what does not, `status` the stage's own word;
+    /// `in_flight` knows for whom a token is being redeemed.
     #[expect(clippy::too_many_arguments, reason = "one line of the wiring: each is another channel or port")]
     pub fn new(
         registry: Registry,
@@ -78,6 +85,7 @@ impl RegistryWorker {
         replica: ReplicaId,
         clock: Arc<dyn Clock>,
         chance: Arc<dyn Chance>,
+        in_flight: Arc<dyn InFlight>,
         tenants: watch::Sender<Arc<TenantSet>>,
         reports: mpsc::Receiver<Report>,
         status: watch::Sender<StageStatus>,
@@ -92,6 +100,7 @@ impl RegistryWorker {
             reports_open: true,
             held: BTreeMap::new(),
             letting_go: LettingGo::default(),
+            in_flight,
             news: News::default(),
             open: OpenTroubles::default(),
             token: None,
@@ -136,27 +145,29 @@ impl RegistryWorker {
         }
         self.beacon.check_trust();
 
-        let mut outcome = Ok(());
+        let mut outcome = Ok(false);
         if Instant::now() >= self.due {
             outcome = self.look_round().await;
             let next = match &outcome {
-                Ok(()) => self.chance.around(self.config.tick, 0.1),
+                // Somebody waits for these.
+                Ok(true) => HINT_PAUSE.min(self.config.tick),
+                Ok(false) => self.chance.around(self.config.tick, 0.1),
                 Err(_) => self.backoff.next_delay(None),
             };
             self.looked_at = Instant::now();
             self.due = self.looked_at + next;
         }
         if outcome.is_ok() && self.backoff.failures() == 0 && !self.news.is_empty() {
-            outcome = self.record().await;
+            outcome = self.record().await.map(|()| false);
         }
-        match outcome {
-            Ok(()) => {}
-            Err(error) => self.database_failed(&error),
+        if let Err(error) = outcome {
+            self.database_failed(&error);
         }
     }
 
-    /// One look round. Each step is a transaction of its own, and each can be repeated.
-    async fn look_round(&mut self) -> Result<(), sqlx::Error> {
+    /// One look round. Each step is a transaction of its own, and each can be repeated. Says whether tenants were withdrawn
+    /// that wait to be given back.
+    async fn look_round(&mut self) -> Result<bool, sqlx::Error> {
         let start = Instant::now();
         let mut changed = self.is_due(self.read_at, self.config.full_read_every);
         if self.is_due(self.renewed_at, self.config.renew_every) {
@@ -177,7 +188,7 @@ impl RegistryWorker {
         // Alone, there is nobody to give anything to.
         let excess = if view.live_others == 0 { 0 } else { self.held.len().saturating_sub(share) };
         self.letting_go.aim(self.held.keys().copied(), excess, start);
-        let ripe = self.letting_go.ripe(start, self.config.let_go_after);
+        let ripe = self.letting_go.ripe(start, self.config.let_go_within, |tenant| self.in_flight.redeeming(tenant));
         if !ripe.is_empty() {
             self.beacon.during(self.config.database_timeout, self.rounds.release(&ripe)).await?;
             tracing::info!(count = ripe.len(), "gave tenants back for other replicas to take");
@@ -196,12 +207,13 @@ impl RegistryWorker {
         }
         let shown = self.held.iter().filter(|(id, _)| !self.letting_go.contains(id)).map(|(id, tenant)| (*id, Arc::clone(tenant)));
         self.beacon.publish(shown.collect());
+        let withdrawn = self.letting_go.withdrawn();
         self.beacon.well();
         if self.backoff.failures() > 0 {
             tracing::info!("the database can be reached again");
             self.backoff.reset();
         }
-        Ok(())
+        Ok(withdrawn)
     }
 
     async fn record(&mut self) -> Result<(), sqlx::Error> {

@@ -9,8 +9,8 @@ pub struct Config {
     /// Redemptions per second and login host, all tenants together. The start-up ramp follows from it:
     /// a thousand tenants at 20 per second have their tokens after 50 seconds.
     pub token_per_second: NonZeroU32,
-    /// Redemptions that the worker has in flight at once, ahead of expiry or to keep tokens alive.
-    /// What callers ask for is bounded by the callers and by the rate.
+    /// Redemptions that the worker has in flight at once, ahead of expiry or to keep tokens alive: enough to reach
+    /// the rate while each answer takes three seconds. What callers ask for is bounded by the callers and by the rate.
     pub concurrency: usize,
     /// A stored refresh token is redeemed when it was not for this long: 90 days of silence kill it.
     pub keep_alive_after: Duration,
@@ -51,7 +51,7 @@ impl Default for Config {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
             token_per_second: NonZeroU32::new(20).expect("twenty is not zero"),
-            concurrency: 32,
+            concurrency: 64,
             keep_alive_after: 7 * 24 * 60 * MINUTE,
             confirm_dead_after: Duration::from_secs(10),
             slow_probe: 60 * MINUTE,

@@ -6,6 +6,7 @@
 //! out while a redemption is under way.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,11 +57,51 @@ pub struct Deps {
 pub(crate) struct Slot {
     pub(crate) gate: tokio::sync::Mutex<()>,
     memory: Mutex<Memory>,
+    /// The sign-in service is being asked with the stored token; see [`domain::ports::InFlight`].
+    asked: AtomicBool,
 }
 
 impl Slot {
+    fn new(memory: Memory) -> Self {
+        Self { gate: tokio::sync::Mutex::new(()), memory: Mutex::new(memory), asked: AtomicBool::new(false) }
+    }
+
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         locked(&self.memory)
+    }
+
+    /// Whether what a redemption came to may still have to be stored.
+    pub(crate) fn is_redeeming(&self) -> bool {
+        // In this order: what came back is in memory before the mark is taken away.
+        self.asked.load(Ordering::SeqCst) || self.memory().unsaved.is_some()
+    }
+
+    /// A mark for the redemption that is about to begin. It is not set yet.
+    pub(crate) fn mark(&self) -> Mark<'_> {
+        Mark(&self.asked)
+    }
+}
+
+/// Says to the registry that a refresh token is on its way, until it is dropped: from before the last look at the
+/// lease to after what came back is stored, or held in memory.
+pub(crate) struct Mark<'a>(&'a AtomicBool);
+
+impl Mark<'_> {
+    /// A redemption begins, unless the look at the lease that follows forbids it. The look takes the lock of the
+    /// published set, so whoever withdraws the tenant either comes before the look, or finds the mark.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// What was asked has been answered, and there is nothing to store.
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -140,7 +181,7 @@ impl Core {
 
     /// The slot of a held tenant, brought up to date with what the registry says of it.
     pub(crate) fn slot(&self, tenant: &HeldTenant) -> Arc<Slot> {
-        let fresh = || Arc::new(Slot { gate: tokio::sync::Mutex::new(()), memory: Mutex::new(Memory::new(tenant, &self.config)) });
+        let fresh = || Arc::new(Slot::new(Memory::new(tenant, &self.config)));
         let slot = Arc::clone(locked(&self.slots).entry(tenant.id).or_insert_with(fresh));
         slot.memory().adopt(tenant);
         slot

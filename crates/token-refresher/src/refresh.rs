@@ -15,7 +15,7 @@ use domain::{AccessToken, AppCredential, AppName, Audience, Fence, HeldTenant, R
 use microsoft::{App, Cloud, Grant, Redeemed};
 use tokio::time::{Instant, sleep};
 
-use crate::core::{Core, passing};
+use crate::core::{Core, Mark, passing};
 use crate::redeemer::Refused;
 use crate::unsaved::{Fresh, Unsaved, why};
 use crate::vault::{RotateError, VaultError};
@@ -52,7 +52,13 @@ pub(crate) enum Belief {
 
 impl Core {
     /// Asks for one access token, whatever the tenant's grant is. The caller holds the tenant's gate.
-    pub(crate) async fn attempt(&self, tenant: &HeldTenant, audience: Audience, belief: Belief) -> Result<AccessToken, Setback> {
+    pub(crate) async fn attempt(
+        &self,
+        tenant: &HeldTenant,
+        audience: Audience,
+        belief: Belief,
+        mark: &Mark<'_>,
+    ) -> Result<AccessToken, Setback> {
         let missing = |what: &str, name: &str| {
             Setback::Ours(Trouble {
                 verdict: Verdict::Global,
@@ -79,12 +85,12 @@ impl Core {
                 Ok(redeemed.access)
             }
             Grant::RefreshToken => {
-                self.redeem_stored(Asking { tenant, cloud, app, audience, credential: credential.as_ref() }, belief).await
+                self.redeem_stored(Asking { tenant, cloud, app, audience, credential: credential.as_ref() }, belief, mark).await
             }
         }
     }
 
-    async fn redeem_stored(&self, asking: Asking<'_>, belief: Belief) -> Result<AccessToken, Setback> {
+    async fn redeem_stored(&self, asking: Asking<'_>, belief: Belief, mark: &Mark<'_>) -> Result<AccessToken, Setback> {
         let Asking { tenant, app, .. } = asking;
         // Asked before the queue as well, so that it holds nobody who has no business there.
         self.still_ours(tenant)?;
@@ -92,7 +98,8 @@ impl Core {
         self.still_ours(tenant)?;
         let opened = self.vault.open(tenant.id, &app.client_id).await.map_err(unopened)?.ok_or_else(nothing_stored)?;
         rehearsal::point("refresh.before-call").await.map_err(rehearsed)?;
-        // The database may have taken its time.
+        // The database may have taken its time. From here on the tenant is not given to another replica.
+        mark.set();
         self.still_ours(tenant)?;
         let refused = match self.redeem(asking, &opened.token).await {
             Ok(redeemed) => {
@@ -101,6 +108,8 @@ impl Core {
             }
             Err(refused) => refused,
         };
+        // Nothing came back that would have to be stored.
+        mark.clear();
         // A token that never worked may be the wrong one altogether: a half-restored backup, or a
         // server that lost its last write. The one before it gets one chance, after the second "no".
         if refused.dead_token
@@ -108,6 +117,7 @@ impl Core {
             && let Ok(Some(previous)) = self.vault.open_previous(tenant.id, &app.client_id).await
         {
             self.turn(tenant, asking.cloud).await?;
+            mark.set();
             self.still_ours(tenant)?;
             if let Ok(redeemed) = self.redeem(asking, &previous).await {
                 tracing::warn!(tenant.id = %tenant.id, "the stored refresh token was dead, but the one before it works and takes its place");

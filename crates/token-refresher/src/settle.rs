@@ -76,7 +76,9 @@ impl Core {
                 (false, false) => Belief::Fresh,
             }
         };
-        let outcome = self.attempt(tenant, audience, belief).await;
+        // Taken away at the end of this function: by then what came back is stored, or in memory.
+        let mark = slot.mark();
+        let outcome = self.attempt(tenant, audience, belief, &mark).await;
         let answer = match outcome {
             Err(Setback::Unsaved(unsaved)) => Err(self.settle_unsaved(tenant, slot, audience, *unsaved)),
             // What the old credential came to says nothing about a new one that arrived meanwhile.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ports::{AccessTokens, NoToken};
+use domain::ports::{AccessTokens, InFlight, NoToken};
 use domain::{AccessToken, Audience, HeldTenant, TenantId};
 
 use crate::core::{Core, passing};
@@ -45,5 +45,11 @@ impl AccessTokens for TokenSource {
         if slot.memory().refuse(audience, token) {
             tracing::debug!(tenant.id = %tenant, %audience, "the API refused a cached access token, which is dropped");
         }
+    }
+}
+
+impl InFlight for TokenSource {
+    fn redeeming(&self, tenant: TenantId) -> bool {
+        self.core.known_slot(tenant).is_some_and(|slot| slot.is_redeeming())
     }
 }

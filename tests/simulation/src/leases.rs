@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use domain::ports::InFlight;
 use domain::{AppName, CloudName, Epoch, HeldTenant, TenantId, TenantSet, TenantState};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,11 +22,11 @@ const MARGIN: Ms = 3 * SECOND;
 const ROUND: Ms = 10 * SECOND;
 
 /// What one process keeps of its leases.
-#[derive(Debug)]
 pub(crate) struct Keeper {
     next_round: Ms,
-    /// Published no more, and given back in the next round: what was under way for them has ended by then.
+    /// Published no more, and given back in the first round that finds nothing under way for them.
     leaving: Vec<TenantId>,
+    in_flight: Arc<dyn InFlight>,
 }
 
 /// Where a process says which tenants are its own. In the product this is one channel, which wakes its listeners in an
@@ -55,8 +56,8 @@ impl Held {
 pub(crate) type Needs = BTreeMap<TenantId, TenantState>;
 
 impl Keeper {
-    pub(crate) fn new(now: Ms) -> Self {
-        Self { next_round: now, leaving: Vec::new() }
+    pub(crate) fn new(now: Ms, in_flight: Arc<dyn InFlight>) -> Self {
+        Self { next_round: now, leaving: Vec::new(), in_flight }
     }
 
     /// Renews, claims, gives back, and says who is held, when it is time to. `live` is the number of replicas that
@@ -72,7 +73,10 @@ impl Keeper {
         }
         let mut memory = run.memory();
         let me = Some(process.serial);
-        for tenant in std::mem::take(&mut self.leaving) {
+        let (busy, idle): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.leaving).into_iter().partition(|tenant| self.in_flight.redeeming(*tenant));
+        self.leaving = busy;
+        for tenant in idle {
             if let Some(lease) = memory.leases.get_mut(&tenant).filter(|lease| lease.holder == me) {
                 (lease.holder, lease.expires) = (None, now);
                 run.state().trace.event(now, "release", &[], || format!("process {} {}", process.serial, tenant.0));
@@ -83,7 +87,7 @@ impl Keeper {
         }
         let share = memory.leases.len().div_ceil(live.max(1));
         let mine = |lease: &&crate::store::Lease| lease.holder == me && lease.expires > now;
-        let mut holds = memory.leases.values().filter(mine).count();
+        let mut holds = memory.leases.iter().filter(|(tenant, lease)| mine(lease) && !self.leaving.contains(tenant)).count();
         let tenants: Vec<TenantId> = memory.leases.keys().copied().collect();
         for tenant in tenants {
             let written = memory.is_written(tenant, now);
@@ -97,7 +101,7 @@ impl Keeper {
                 let epoch = lease.epoch;
                 run.state().trace.event(now, "claim", &[epoch], || format!("process {} {}", process.serial, tenant.0));
                 run.state().tally.add("claims", 1);
-            } else if lease.holder == me && lease.expires > now && holds > share {
+            } else if lease.holder == me && lease.expires > now && holds > share && !self.leaving.contains(&tenant) {
                 self.leaving.push(tenant);
                 holds -= 1;
             }

@@ -199,10 +199,11 @@ impl Live {
             },
             settings::refresher(),
         );
+        let tokens = Arc::new(tokens);
         let poll = alert_poller::Poller::new(
             alert_poller::Deps {
                 source: Arc::new(Cloud { process: Arc::clone(&process) }),
-                tokens: Arc::new(tokens),
+                tokens: tokens.clone(),
                 cursors: Arc::new(Reader { store: store.clone(), reads: reads(&process) }),
                 clock: Arc::clone(&clock),
                 chance,
@@ -227,7 +228,7 @@ impl Live {
         runtime.spawn(async move { observe(&watching, observed, inbox_out).await });
         drop(context);
         run.state().trace.event(now, "start", &[i64::try_from(serial).unwrap_or(0)], || format!("replica {number}"));
-        let keeper = Keeper::new(now);
+        let keeper = Keeper::new(now, tokens);
         Self { runtime, process, keeper, held, reports, tasks, stops, poller, sink, stopping: false, restart_after: 0 }
     }
 

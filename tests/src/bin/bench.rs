@@ -13,6 +13,7 @@ use e2e::harness::{Setup, World, eventually};
 use e2e::measure::Spans;
 use e2e::measure::handover::{Ending, takeovers};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
+use e2e::measure::refresh::refresh_all;
 use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
 use simulator::{Settings, SourceMix};
@@ -92,6 +93,16 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
                 }
             }
         }
+        server.stop().await?;
+    }
+    if wanted("refresh_5000") {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let seen = refresh_all(5000, Some(server.url())).await?;
+        let what = "5,000 customers without an access token, as after an outage, until each has one";
+        print("refresh_5000", &mut [seen.took.as_secs_f64()], "s", &format!("{what}; goal: 300"));
+        print("refresh_5000_busiest", &mut [seen.busiest_second as f64], "calls/s", &format!("{what}; goal: 20, at one login host"));
+        print("refresh_5000_calls", &mut [seen.redemptions as f64], "calls", &format!("{what}; {} of them refused", seen.refused));
         server.stop().await?;
     }
     for (name, place) in [

@@ -30,9 +30,24 @@ impl Usage {
             let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key} of process {pid}"))?;
             Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
         };
-        let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
-        Ok(Self { rss: number("VmRSS:")? * 1024, peak_rss: number("VmHWM:")? * 1024, fds, threads: number("Threads:")? })
+        let (rss, peak_rss, threads) = (number("VmRSS:")? * 1024, number("VmHWM:")? * 1024, number("Threads:")?);
+        Ok(Self { rss, peak_rss, fds: descriptors(pid)?, threads })
     }
+}
+
+/// How many descriptors a process has open.
+///
+/// # Errors
+/// When there is no such process; and where only root may look into a process that keeps its memory to itself, since the
+/// kernel is older than 6.2 and does not give the number otherwise.
+pub fn descriptors(pid: u32) -> anyhow::Result<usize> {
+    let folder = format!("/proc/{pid}/fd");
+    let told = std::fs::metadata(&folder).with_context(|| format!("no process {pid}"))?.len();
+    if told > 0 {
+        return Ok(usize::try_from(told)?);
+    }
+    let listed = std::fs::read_dir(&folder).with_context(|| format!("the descriptors of process {pid} can be counted by root only"))?;
+    Ok(listed.count())
 }
 
 /// One answer of `/metrics`, in the text format of Prometheus.

@@ -217,7 +217,7 @@ impl Daemon {
     /// # Errors
     /// When it has ended.
     pub fn open_files(&self) -> anyhow::Result<usize> {
-        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid()?))?.count())
+        super::proc_stats::descriptors(self.pid()?)
     }
 
     /// The id under which it holds leases, as it says in its log.

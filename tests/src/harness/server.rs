@@ -88,6 +88,14 @@ impl OwnPostgres {
         Ok(self.server.as_ref().context("the server is not running")?.url().parse()?)
     }
 
+    /// Its address for its administrator.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn url(&self) -> anyhow::Result<String> {
+        Ok(self.server.as_ref().context("the server is not running")?.url().to_owned())
+    }
+
     /// Connections as its administrator; good until it is stopped.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 ///
 /// # Errors
 /// When a case fails: after all have ended, with the name and the words of every one that did.
-#[expect(clippy::print_stdout, reason = "how long each case takes is worth knowing where many share the time")]
+#[expect(clippy::print_stderr, reason = "how long each case takes is worth knowing where many share the time")]
 pub async fn side_by_side<T, F>(at_once: usize, cases: impl IntoIterator<Item = (String, F)>) -> anyhow::Result<Vec<T>>
 where
     T: 'static,
@@ -30,7 +30,7 @@ where
                 let begun = Instant::now();
                 let outcome = case.await;
                 // Shown when something fails, and by `--nocapture`.
-                println!("{:>6.1} s  {name}", begun.elapsed().as_secs_f64());
+                eprintln!("{:>6.1} s  {name}", begun.elapsed().as_secs_f64());
                 outcome.with_context(|| name)
             });
         }

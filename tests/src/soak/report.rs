@@ -9,6 +9,7 @@ use super::catalogue::{self, Place};
 use super::lab::{HEALTHY, Lab, TENANTS};
 use super::rest::Rest;
 use super::{Wish, say, witness};
+use crate::measure::rotation::Kills;
 
 /// I35: megabytes in ten minutes.
 const GROWTH: f64 = 1.0;
@@ -86,6 +87,32 @@ impl Report {
             "bad": bad,
         });
         Ok(Self { line, bad })
+    }
+
+    /// What the kills around the rotation of refresh tokens came to.
+    pub fn add_rotation_kills(&mut self, seen: anyhow::Result<(Kills, Kills)>) {
+        let (entra, strict) = match seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.bad.push(format!("kills around a rotation: {error:#}"));
+                self.line["bad"] = json!(self.bad);
+                return;
+            }
+        };
+        if entra.lost > 0 || strict.lost != strict.in_the_gap {
+            self.bad.push(format!("kills around a rotation lost sign-ins that need not be lost: {entra:?}, {strict:?}"));
+            self.line["bad"] = json!(self.bad);
+        }
+        let told = |kills: &Kills| {
+            json!({
+                "kills": kills.kills,
+                "between_answer_and_commit": kills.in_the_gap,
+                "lost_links": kills.lost,
+                "told": kills.told.count(),
+                "told_after_s_max": (kills.told.max().as_secs_f64() * 10.0).round() / 10.0,
+            })
+        };
+        self.line["rotation_kills"] = json!({ "entra": told(&entra), "strict": told(&strict) });
     }
 
     /// The line.

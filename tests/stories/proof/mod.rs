@@ -15,6 +15,7 @@ mod limits;
 mod microsoft_away;
 mod neighbours;
 mod points;
+mod rotation;
 mod timeline;
 
 use std::collections::BTreeSet;

@@ -7,6 +7,7 @@ mod answers;
 mod common;
 mod faults;
 mod gzip;
+mod hostile;
 mod links;
 mod network;
 mod onboarding;

@@ -12,7 +12,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::common::read_request;
 
@@ -42,22 +45,63 @@ impl Authority {
         Issued { certificate, key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
     }
 
+    /// Certificates for whatever name a client asks for, made as they are asked for.
+    pub(crate) fn for_every_name(self) -> (ServerConfig, Bytes) {
+        let root = Bytes::copy_from_slice(self.0.der());
+        let builder = ServerConfig::builder();
+        let keys = builder.crypto_provider().clone();
+        let issuer = EveryName { authority: self, keys, issued: Mutex::default() };
+        (builder.with_no_client_auth().with_cert_resolver(Arc::new(issuer)), root)
+    }
+
     /// Settings of a client that trusts it.
     pub(crate) fn trusted(&self, names: &PhoneBook) -> HttpSettings {
         HttpSettings { extra_roots: vec![Bytes::copy_from_slice(self.0.der())], ..names.settings() }
     }
 }
 
-/// Which name leads where. What is not in it does not exist.
+/// An authority at work: whoever comes under whatever name gets the certificate for it.
+struct EveryName {
+    authority: Authority,
+    keys: Arc<CryptoProvider>,
+    issued: Mutex<BTreeMap<String, Arc<CertifiedKey>>>,
+}
+
+impl std::fmt::Debug for EveryName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EveryName")
+    }
+}
+
+impl ResolvesServerCert for EveryName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // An address of this machine comes without a name.
+        let name = hello.server_name().unwrap_or("127.0.0.1").to_owned();
+        let mut issued = self.issued.lock().unwrap();
+        let certified = issued.entry(name).or_insert_with_key(|name| {
+            let Issued { certificate, key } = self.authority.issue(name, 2999);
+            Arc::new(CertifiedKey::from_der(vec![certificate], key, &self.keys).unwrap())
+        });
+        Some(certified.clone())
+    }
+}
+
+/// Which name leads where. What is not in it does not exist, unless all others lead somewhere.
 #[derive(Clone, Default)]
 pub(crate) struct PhoneBook {
     entries: Arc<Mutex<BTreeMap<String, SocketAddr>>>,
+    others: Arc<Mutex<Option<SocketAddr>>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl PhoneBook {
     pub(crate) fn write(&self, name: &str, address: SocketAddr) {
         self.entries.lock().unwrap().insert(name.to_owned(), address);
+    }
+
+    /// Every name that is not in the book leads there.
+    pub(crate) fn all_others(&self, address: SocketAddr) {
+        *self.others.lock().unwrap() = Some(address);
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -69,7 +113,7 @@ impl PhoneBook {
         let book = self.clone();
         let resolver = Resolver::new(move |name| {
             book.asked.fetch_add(1, Ordering::SeqCst);
-            let found = book.entries.lock().unwrap().get(name).copied();
+            let found = book.entries.lock().unwrap().get(name).copied().or(*book.others.lock().unwrap());
             found.map(|address| vec![address]).ok_or_else(|| std::io::Error::other("no such name in the phone book"))
         });
         HttpSettings { resolver: Some(resolver), system_proxy: false, ..HttpSettings::default() }

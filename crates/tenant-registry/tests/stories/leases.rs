@@ -68,7 +68,8 @@ async fn a_lease_that_went_elsewhere_is_noticed_at_the_next_renewal(pool: PgPool
 #[sqlx::test(migrations = "../../migrations")]
 async fn i11_a_tenant_on_its_way_to_another_replica_is_published_no_more_but_held_for_a_while(pool: PgPool) {
     let world = world(pool).await.with_tenants(4).await;
-    let mut first = world.worker_with(Config { let_go_after: Duration::from_secs(600), ..quick() });
+    let mut first = world.worker();
+    first.redeeming.begin((1..=4).map(id));
     first.holding(4).await;
     let second = world.worker();
     first.holding(2).await;

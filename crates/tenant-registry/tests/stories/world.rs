@@ -1,11 +1,13 @@
 //! What the stories share: a registry with its ring, tenants out of a file, workers, and waiting.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use domain::health::StageStatus;
+use domain::ports::InFlight;
 use domain::{
     AppName, CloudName, Epoch, Fence, HeldTenant, RefreshToken, ReplicaId, Report, SeededChance, SystemClock, TenantId, TenantSet, Ticks,
 };
@@ -108,6 +110,11 @@ impl World {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// When each replica last looked round.
+    pub(crate) async fn looks(&self) -> Vec<String> {
+        sqlx::query_scalar("select seen_at::text from tocsin.replica order by replica").fetch_all(&self.pool).await.unwrap()
+    }
+
     pub(crate) fn worker(&self) -> Running {
         self.worker_with(quick())
     }
@@ -124,10 +131,12 @@ impl World {
         let (reports, inbox) = mpsc::channel(64);
         let (beat, status) = watch::channel(StageStatus::well(Ticks(0)));
         let chance = Arc::new(SeededChance::new(1));
-        let worker = RegistryWorker::new(registry, config, replica, Arc::new(SystemClock), chance, tenants, inbox, beat);
+        let redeeming = Redeeming::default();
+        let in_flight = Arc::new(redeeming.clone());
+        let worker = RegistryWorker::new(registry, config, replica, Arc::new(SystemClock), chance, in_flight, tenants, inbox, beat);
         let stop = CancellationToken::new();
         let task = tokio::spawn(worker.run(stop.clone()));
-        Running { held, reports, status, stop, task }
+        Running { held, reports, status, redeeming, stop, task }
     }
 }
 
@@ -137,8 +146,27 @@ pub(crate) fn quick() -> Config {
         tick: Duration::from_millis(30),
         renew_every: Duration::from_millis(100),
         full_read_every: Duration::from_millis(200),
-        let_go_after: Duration::from_millis(50),
         ..Config::default()
+    }
+}
+
+/// For whom a token is being redeemed.
+#[derive(Clone, Default)]
+pub(crate) struct Redeeming(Arc<Mutex<BTreeSet<TenantId>>>);
+
+impl Redeeming {
+    pub(crate) fn begin(&self, tenants: impl IntoIterator<Item = TenantId>) {
+        self.0.lock().unwrap().extend(tenants);
+    }
+
+    pub(crate) fn end(&self, tenant: TenantId) {
+        assert!(self.0.lock().unwrap().remove(&tenant));
+    }
+}
+
+impl InFlight for Redeeming {
+    fn redeeming(&self, tenant: TenantId) -> bool {
+        self.0.lock().unwrap().contains(&tenant)
     }
 }
 
@@ -146,6 +174,7 @@ pub(crate) struct Running {
     pub(crate) held: watch::Receiver<Arc<TenantSet>>,
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) status: watch::Receiver<StageStatus>,
+    pub(crate) redeeming: Redeeming,
     stop: CancellationToken,
     task: JoinHandle<Result<(), String>>,
 }

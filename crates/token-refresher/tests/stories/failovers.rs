@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ports::AccessTokens;
+use domain::ports::{AccessTokens, InFlight};
 use domain::{Audience, Chance, Epoch, HeldTenant, SeededChance, Verdict};
 use token_refresher::Config;
 use tokio::task::JoinHandle;
@@ -63,7 +63,6 @@ fn poller(world: &World, tenant: &Arc<HeldTenant>) -> JoinHandle<()> {
 async fn in_five_hundred_failovers_no_two_redemptions_of_a_tenant_overlap_i11() {
     const LEASE: Duration = Duration::from_secs(30);
     const TRUST: Duration = Duration::from_secs(27);
-    const LET_GO: Duration = Duration::from_secs(10);
     let one = World::new(Rotation::Strict, 2 * MINUTE, Config::default());
     let other = one.replica();
     let mut worlds = [one, other];
@@ -84,8 +83,11 @@ async fn in_five_hundred_failovers_no_two_redemptions_of_a_tenant_overlap_i11() 
         let holder = &worlds[usize::try_from(turn % 2).unwrap()];
         let epoch = Epoch(turn + 1);
         holder.vault.claim(tenant.id, epoch);
-        // Sign-ins that take up to as long as a lease in doubt leaves them.
-        holder.sign_in.always(None, Some(Quirk::Slow(chance.between(Duration::from_millis(50), 9 * SECOND))));
+        let fair_share = chance.unit() < 0.5;
+        // Sign-ins that take up to as long as a lease in doubt leaves them; and where the lease is given away, now and then
+        // as long as a sign-in can take.
+        let longest = if fair_share && turn % 8 < 2 { 29 * SECOND } else { 9 * SECOND };
+        holder.sign_in.always(None, Some(Quirk::Slow(chance.between(Duration::from_millis(50), longest))));
         holder.hold(HeldTenant { epoch, ..(*tenant).clone() });
         let mut renewed = Instant::now();
         holder.trust_until(renewed + TRUST);
@@ -94,11 +96,14 @@ async fn in_five_hundred_failovers_no_two_redemptions_of_a_tenant_overlap_i11() 
             renewed = Instant::now();
             holder.trust_until(renewed + TRUST);
         }
-        if chance.unit() < 0.5 {
-            // A fair share: published no more, released a while later.
+        if fair_share {
+            // Published no more, and released at the first look that finds nothing in flight.
             sleep(chance.between(Duration::ZERO, 10 * SECOND)).await;
             holder.lose(tenant.id);
-            sleep(LET_GO).await;
+            sleep(SECOND / 10).await;
+            while holder.source.redeeming(tenant.id) {
+                sleep(SECOND).await;
+            }
         } else {
             // Cut off from the database: trust ends, then the lease.
             sleep_until(renewed + TRUST).await;

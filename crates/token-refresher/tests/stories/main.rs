@@ -10,6 +10,8 @@ mod clocks;
 mod crashes;
 mod failovers;
 mod failures;
+mod in_flight;
+mod load;
 mod outages;
 mod redeeming;
 mod rehearsals;

@@ -14,7 +14,7 @@ fn strict() -> World {
 }
 
 /// A token came back and the database is away: the caller has been sent home.
-async fn caught(world: &World) -> std::sync::Arc<HeldTenant> {
+pub(crate) async fn caught(world: &World) -> std::sync::Arc<HeldTenant> {
     let tenant = world.tenant(1);
     world.sign_in.once(Quirk::Slow(SECOND));
     let goes = async {
