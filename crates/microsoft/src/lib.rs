@@ -33,3 +33,4 @@ pub use error::{ApiError, ApiErrorKind};
 pub use http::{Http, HttpError, HttpSettings, Resolver};
 pub use oauth::{Redeemed, SignIn, SignInError};
 pub use query::{Facet, FacetField, NextLink, PageQuery, WindowQuery, facets};
+pub use throttle::read_http_date as http_date;

@@ -10,7 +10,7 @@ use crate::keyring::KeyRing;
 use crate::registry::{NoKeys, Registry};
 use crate::rules;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, leases, replicas, secrets, tenants, troubles};
+use crate::store::{self, clocks, leases, replicas, secrets, tenants, troubles};
 use crate::vault::VaultError;
 
 /// A tenant as `tocsin tenant list` and `show` print it.
@@ -37,6 +37,10 @@ pub struct TenantSummary {
     pub action: Option<String>,
     /// The code that Microsoft gave.
     pub error_code: Option<String>,
+    /// The number that Microsoft gave the request, for its support.
+    pub trace_id: Option<String>,
+    /// When Microsoft answered it.
+    pub answered_at: Option<Timestamp>,
     /// Estimated end of the refresh token.
     pub token_expires_at: Option<Timestamp>,
     /// When it was last redeemed.
@@ -214,6 +218,7 @@ impl Registry {
         }
         secrets::destroy(&mut tx, tenant).await?;
         troubles::clear(&mut tx, tenant).await?;
+        clocks::clear(&mut tx, tenant).await?;
         finish(tx, stored.state, TenantState::Removed).await
     }
 

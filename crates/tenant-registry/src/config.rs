@@ -17,6 +17,8 @@ pub struct Config {
     pub trust_margin: Duration,
     /// How often everything is read even though nothing seems to have changed.
     pub full_read_every: Duration,
+    /// How often the clocks that run out are looked at.
+    pub clocks_every: Duration,
     /// A tenant that goes to another replica is published no more, and released only this much later:
     /// a redemption in flight can end, so that two replicas never redeem one token at once.
     pub let_go_after: Duration,
@@ -38,6 +40,7 @@ impl Default for Config {
             renew_every: Duration::from_secs(10),
             trust_margin: Duration::from_secs(3),
             full_read_every: Duration::from_secs(10),
+            clocks_every: Duration::from_secs(60),
             let_go_after: Duration::from_secs(10),
             replica_gone_after: Duration::from_secs(10),
             poll_interval: Duration::from_secs(30),

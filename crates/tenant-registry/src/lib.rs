@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod admin;
+mod clocks;
 mod config;
 mod credentials;
 mod enrol;
@@ -14,6 +15,7 @@ mod vault;
 mod worker;
 
 pub use admin::{AdminError, Attention, KeyStatus, StateChange, TenantSummary};
+pub use clocks::{AppClock, TenantClock, WARNED_AT_DAYS};
 pub use config::Config;
 pub use credentials::{OpenTokenError, Opened, RotateError};
 pub use enrol::{EnrolKind, Enrolled};

@@ -6,6 +6,7 @@
 use sqlx::postgres::PgQueryResult;
 use sqlx::{PgPool, PgTransaction};
 
+pub(crate) mod clocks;
 pub(crate) mod leases;
 pub(crate) mod replicas;
 pub(crate) mod secrets;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use domain::{Ticks, Trace};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -102,6 +103,14 @@ impl Refusal {
             correlation_id: word(correlation_id),
             timestamp: text(timestamp).and_then(|text| crate::error::harmless(&text.replace(' ', "T"))),
         })
+    }
+}
+
+impl Refusal {
+    /// What Microsoft's support asks for, if the answer says any of it.
+    pub(super) fn trace(&self) -> Option<Box<Trace>> {
+        let at = self.timestamp.as_deref().and_then(Ticks::parse);
+        (self.trace_id.is_some() || at.is_some()).then(|| Box::new(Trace { id: self.trace_id.clone(), at }))
     }
 }
 
