@@ -1,5 +1,6 @@
 //! Building a small world, and counting what it came to.
 
+pub mod canary;
 pub mod changes;
 pub mod elsewhere;
 pub mod eventually;

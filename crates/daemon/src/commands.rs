@@ -5,6 +5,7 @@ mod asking;
 mod backfill;
 mod config;
 mod db;
+mod doctor;
 mod healthcheck;
 mod key;
 mod quarantine;
@@ -43,7 +44,13 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         |wanted: &str| environment.iter().find(|(name, value)| name == wanted && !value.is_empty()).map(|(_, value)| value.clone());
     let file = cli.config.or_else(|| variable("TOCSIN_CONFIG_FILE").map(Into::into));
     let rust_log = variable("RUST_LOG");
-    let config = Config::load(file.as_deref(), environment)?;
+    let config = match Config::load(file.as_deref(), environment) {
+        Ok(config) => config,
+        Err(error) => match &cli.command {
+            Command::Doctor(_) => return doctor::without_config(Output { json: cli.json }, &error),
+            _ => return Err(error.into()),
+        },
+    };
     if matches!(cli.command, Command::Serve(_)) {
         telemetry::init(&config.log, rust_log.as_deref())?;
     } else {
@@ -63,6 +70,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Quarantine(command) => quarantine::run(&setting, command).await,
         Command::Config(command) => config::run(&setting, &command),
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
+        Command::Doctor(options) => doctor::run(&setting, &options).await,
     }
 }
 

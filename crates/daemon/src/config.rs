@@ -4,6 +4,7 @@
 //! list against which unknown keys are found. Each room defines its own settings; this module only
 //! reads, checks and hands them over. Secrets are not part of it: it knows the names of their files.
 
+mod clocks;
 mod keys;
 mod ladder;
 mod raw;
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use domain::{AppName, CloudName};
+use domain::{AppName, CloudName, Ticks};
 use microsoft::{App, Cloud, Grant};
 
 pub(crate) use keys::Origin;
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) key_file: PathBuf,
     /// Refuse to start when key ring and app credential lie in one folder.
     pub(crate) require_separation: bool,
+    /// Whether they do.
+    pub(crate) kept_together: bool,
     /// Logging.
     pub(crate) log: LogConfig,
     /// Address of the ops endpoint.
@@ -104,6 +107,8 @@ pub(crate) struct AppConfig {
     pub(crate) app: App,
     /// The file with its secret; a public client has none.
     pub(crate) client_secret_file: Option<PathBuf>,
+    /// When the secret ends, as the operator says: Microsoft does not tell.
+    pub(crate) client_secret_expires: Option<Ticks>,
 }
 
 /// `[poll]`.
@@ -191,6 +196,7 @@ impl Config {
             pg_bindir,
             key_file: raw.vault.key_file,
             require_separation: raw.vault.require_separation,
+            kept_together: false,
             log: LogConfig { level: raw.log.level, format: raw.log.format },
             ops_listen,
             clouds,
@@ -225,6 +231,7 @@ impl Config {
             let sentence = format!(
                 "vault.key_file and apps.{name}.client_secret_file both lie in {folder}, where one leak takes both; keep them in two places"
             );
+            self.kept_together = true;
             if self.require_separation {
                 return Err(ConfigError(format!("{sentence}, or set vault.require_separation = false")));
             }
@@ -301,7 +308,8 @@ fn check_app(name: &str, raw: raw::App) -> Result<AppConfig, ConfigError> {
         "client_credentials" => Grant::ClientCredentials,
         other => return Err(ConfigError(format!("apps.{name}.grant = \"{other}\" is neither refresh_token nor client_credentials"))),
     };
-    Ok(AppConfig { app: App { client_id: raw.client_id, grant }, client_secret_file })
+    let client_secret_expires = clocks::check_end(name, &raw.client_secret_expires)?;
+    Ok(AppConfig { app: App { client_id: raw.client_id, grant }, client_secret_file, client_secret_expires })
 }
 
 #[cfg(test)]

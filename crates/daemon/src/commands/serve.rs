@@ -61,6 +61,7 @@ async fn start(config: &Config, ring: KeyRing, database: &Database) -> Result<St
         wrong_ring => unusable(wrong_ring),
     })?;
     registry.set_portals(&portals(config)).await?;
+    registry.set_app_clocks(&config.app_clocks()).await?;
     tracing::info!(database = database.described, "the database is ready");
     wiring::wire(config, database.pool.clone(), registry, ops)
 }
