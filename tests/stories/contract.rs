@@ -158,8 +158,10 @@ const READ_SIDE: &[(&str, &str)] = &[
     ("alert_version", "directory_id uuid, source text, alert_id text, version int, last_update_text text, stored_at timestamptz, raw json"),
     (
         "tenant_health",
-        "directory_id uuid, tenant text, state text, since timestamptz, reason text, action text, error_code text, token_expires_at timestamptz, last_refresh_at timestamptz",
+        "directory_id uuid, tenant text, state text, since timestamptz, reason text, action text, error_code text, token_expires_at timestamptz, last_refresh_at timestamptz, \
+         trace_id text, answered_at timestamptz",
     ),
+    ("tenant_clock", "directory_id uuid, tenant text, clock text, ends_at timestamptz, days_left int, estimated boolean, words text"),
     (
         "feed_health",
         "directory_id uuid, source text, last_success_at timestamptz, last_attempt_at timestamptz, last_error text, watermark timestamptz, lag_seconds double precision, \

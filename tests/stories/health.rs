@@ -67,7 +67,7 @@ async fn a_dead_refresh_token_is_told_within_a_minute_and_a_fresh_one_heals_it()
     let health = world.healthy_when(dead.directory_id, "the dead token is told", MINUTE, |health| health.state == "needs-consent").await?;
     assert_eq!(health.code, "AADSTS50173");
     assert!(health.reason.contains("revoked"), "{health:?}");
-    assert!(health.action.contains("sign in again") && health.action.contains("--replace-token"), "what to do and who: {health:?}");
+    assert!(health.action.contains("sign in again") && health.action.contains("tocsin tenant invite "), "what to do and who: {health:?}");
     assert_eq!(daemon.metric("tocsin_tenants", "state=\"needs-consent\"").await?, 1.0);
     let listed = world.run(&["tenant", "show", &dead.name, "--json"]).await?.ok()?.json()?;
     assert_eq!((listed["state"].as_str(), listed["error_code"].as_str()), (Some("needs-consent"), Some("AADSTS50173")));
@@ -183,6 +183,24 @@ async fn a_fault_of_our_app_leaves_every_state_alone_is_told_once_and_ends_by_it
     }
     assert_eq!(world.count("select from tocsin.app_fault").await?, 1);
     assert_eq!(world.count("select from dash.tenant_health where state <> 'active'").await?, 0);
+    // View, command, metrics and log tell one story: one cause, its trace at Microsoft, and nobody marked.
+    let traces: Vec<Option<String>> = sqlx::query_scalar("select distinct trace_id from dash.tenant_health where answered_at is not null")
+        .fetch_all(&world.pool().await?)
+        .await?;
+    let [Some(trace)] = traces.as_slice() else { anyhow::bail!("one trace for all: {traces:?}") };
+    let (health, shown) =
+        (world.health(tenants[0].directory_id).await?, world.run(&["tenant", "show", &tenants[0].name, "--json"]).await?.ok()?.json()?);
+    assert_eq!((shown["state"].as_str(), shown["error_code"].as_str()), (Some("active"), Some("AADSTS7000222")));
+    assert_eq!((shown["reason"].as_str(), shown["action"].as_str()), (Some(health.reason.as_str()), Some(health.action.as_str())));
+    assert!(shown["trace_id"].is_string() && shown["answered_at"].is_string(), "{shown}");
+    assert_eq!(daemon.metric("tocsin_tenants", "state=\"active\"").await?, tenants.len() as f64);
+    assert_eq!(daemon.metric("tocsin_tenants", "state=\"needs-consent\"").await?, 0.0);
+    assert!(daemon.metric("tocsin_token_refresh_total", "outcome=\"global\"").await? >= 1.0);
+    assert!(!trace.is_empty());
+    let log = daemon.log()?;
+    let alarm = log.lines().find(|line| line.contains("our app registration is refused for all of its tenants")).context("the alarm")?;
+    assert!(alarm.contains("AADSTS7000222") && alarm.contains("trace.id") && alarm.contains(&health.reason), "{alarm}");
+    assert!(!log.contains("the tenant needs"), "no tenant is spoken of");
     assert_eq!(
         daemon.log()?.lines().filter(|line| line.contains("\"ERROR\"") && line.contains("app registration")).count(),
         2,

@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod contract;
 mod crashes;
+mod doctor;
 mod health;
 mod held_tokens;
 mod lossless_cli;

@@ -169,6 +169,7 @@ fn failing(reason: String, code: &str) -> FetchError {
             reason,
             action: "nothing: it is tried again by itself".to_owned(),
             code: Some(code.to_owned()),
+            trace: None,
         },
     }
 }

@@ -221,6 +221,7 @@ impl<S: AlertSource> Poll<S> {
             reason: format!("the API of {source} asked to be left alone for {} s", wait.as_secs().max(1)),
             action: "nothing: it is tried again by itself".to_owned(),
             code: Some("throttled".to_owned()),
+            trace: None,
         };
         self.troubled(trouble, Some(wait)).await;
     }
@@ -234,6 +235,7 @@ impl<S: AlertSource> Poll<S> {
             reason: format!("{source} has not answered within {seconds} s, and now waits for a place among others that are slow"),
             action: "nothing: it is tried again by itself".to_owned(),
             code: Some("timeout".to_owned()),
+            trace: None,
         };
         self.troubled(trouble, None).await;
         End::Crowded

@@ -150,6 +150,7 @@ fn foreign_link(source: Source) -> FetchError {
             action: "you, if it lasts: check that the addresses of this cloud lead to Microsoft and nothing answers in its place"
                 .to_owned(),
             code: Some("foreign-address".to_owned()),
+            trace: None,
         },
     }
 }
@@ -162,6 +163,7 @@ fn unknown_cloud(cloud: &CloudName) -> FetchError {
             reason: format!("the cloud \"{cloud}\" of this tenant is not configured"),
             action: format!("add [clouds.{cloud}] to the configuration, or import the tenant again with a cloud that is there"),
             code: Some("unknown-cloud".to_owned()),
+            trace: None,
         },
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use domain::Source;
 
-use crate::moment::Moment;
+use crate::moment::{End, Moment};
 
 /// Streams Microsoft Defender alerts of many customer tenants into Postgres, each exactly once.
 #[derive(Debug, Parser)]
@@ -59,6 +59,10 @@ pub(crate) enum Command {
     /// Who did what to which tenant, in chains that show every change.
     #[command(subcommand)]
     Audit(Audit),
+    /// Look at everything and say what is wrong, why it matters and how to mend it: exit 0 if nothing fails, 3 if
+    /// something does.
+    #[command(after_help = "Examples:\n  tocsin doctor --tenant contoso\n  tocsin doctor --bundle ticket.tar.gz")]
+    Doctor(Doctor),
 }
 
 /// `tocsin serve`
@@ -170,6 +174,15 @@ pub(crate) enum Tenant {
     List,
     /// Show one tenant: state, reason, next step, and its sources.
     Show(Named),
+    /// Note what Microsoft does not tell about a tenant.
+    Set {
+        /// Which tenant.
+        #[command(flatten)]
+        named: Named,
+        /// When our access to it (access package or partner relationship) ends: a date such as 2027-03-01, or "never".
+        #[arg(long, value_name = "DATE")]
+        access_expires: End,
+    },
     /// Stop reading a tenant; its token is kept alive.
     Pause(Named),
     /// Read a paused tenant again, or try one in trouble at once.
@@ -350,6 +363,18 @@ pub(crate) enum ConfigCommand {
     Check,
     /// Print every key with its value and where it came from.
     Show,
+}
+
+/// `tocsin doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Only this tenant (directory id or name), closely.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Also write an archive (.tar.gz) that can be attached to a ticket: it holds no secret, and numbers in place of the
+    /// names of customers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// `tocsin healthcheck`

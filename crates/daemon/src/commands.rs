@@ -6,6 +6,7 @@ mod audit;
 mod backfill;
 mod config;
 mod db;
+mod doctor;
 mod healthcheck;
 mod key;
 mod quarantine;
@@ -48,7 +49,13 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.or_else(|| variable("TOCSIN_CONFIG_FILE").map(Into::into));
     let rust_log = variable("RUST_LOG");
     let actor = audit::actor(variable("SUDO_USER"));
-    let config = Config::load(file.as_deref(), environment)?;
+    let config = match Config::load(file.as_deref(), environment) {
+        Ok(config) => config,
+        Err(error) => match &cli.command {
+            Command::Doctor(_) => return doctor::without_config(Output { json: cli.json }, &error),
+            _ => return Err(error.into()),
+        },
+    };
     if matches!(cli.command, Command::Serve(_)) {
         telemetry::init(&config.log, rust_log.as_deref())?;
     } else {
@@ -69,6 +76,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => config::run(&setting, &command),
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
         Command::Audit(command) => audit::run(&setting, command).await,
+        Command::Doctor(options) => doctor::run(&setting, &options).await,
     }
 }
 

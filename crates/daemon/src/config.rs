@@ -5,6 +5,7 @@
 //! reads, checks and hands them over. Secrets are not part of it: it knows the names of their files.
 
 mod apps;
+mod clocks;
 mod keys;
 mod ladder;
 mod raw;
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) key_file: PathBuf,
     /// Refuse to start when key ring and app credential lie in one folder.
     pub(crate) require_separation: bool,
+    /// Whether they do.
+    pub(crate) kept_together: bool,
     /// Logging.
     pub(crate) log: LogConfig,
     /// Address of the ops endpoint.
@@ -187,6 +190,7 @@ impl Config {
             pg_bindir,
             key_file: raw.vault.key_file,
             require_separation: raw.vault.require_separation,
+            kept_together: false,
             log: LogConfig { level: raw.log.level, format: raw.log.format },
             ops_listen,
             clouds,
@@ -224,6 +228,7 @@ impl Config {
             let place = keys.display();
             let sentence =
                 format!("vault.key_file and apps.{name}.{key} both come from {place}, where one leak takes both; keep them in two places");
+            self.kept_together = true;
             if self.require_separation {
                 return Err(ConfigError(format!("{sentence}, or set vault.require_separation = false")));
             }

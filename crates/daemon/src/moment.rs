@@ -25,6 +25,41 @@ impl Moment {
     }
 }
 
+/// An end that somebody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// On this day or at this instant.
+    At(Ticks),
+    /// None.
+    Never,
+}
+
+impl FromStr for End {
+    type Err = NoEnd;
+
+    fn from_str(text: &str) -> Result<Self, NoEnd> {
+        if text == "never" { Ok(Self::Never) } else { day_or_instant(text).map(Self::At).ok_or(NoEnd) }
+    }
+}
+
+/// What was typed is no end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NoEnd;
+
+impl fmt::Display for NoEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("write a date such as 2027-03-01, or never")
+    }
+}
+
+impl std::error::Error for NoEnd {}
+
+/// A day, which begins at midnight (UTC), or an instant.
+pub(crate) fn day_or_instant(text: &str) -> Option<Ticks> {
+    let day = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if day { Ticks::parse(&format!("{text}T00:00:00Z")) } else { Ticks::parse(text) }
+}
+
 /// What was typed is no moment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NoMoment;
@@ -44,10 +79,7 @@ impl FromStr for Moment {
         if let Ok(span) = humantime::parse_duration(text) {
             return Ok(Self::Ago(span));
         }
-        // A day alone begins at midnight.
-        let day = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-        let at = if day { Ticks::parse(&format!("{text}T00:00:00Z")) } else { Ticks::parse(text) };
-        at.map(Self::At).ok_or(NoMoment)
+        day_or_instant(text).map(Self::At).ok_or(NoMoment)
     }
 }
 
@@ -77,6 +109,15 @@ mod tests {
         for text in ["yesterday", "", "-24h", "24", "2026-13-20", "20.11.2026", "24h ago", "----------"] {
             let refused = text.parse::<Moment>().unwrap_err().to_string();
             assert!(refused.contains("24h") && refused.contains("2026-11-20T08:00:00Z"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_a_date_or_there_is_none() {
+        assert_eq!("2027-03-01".parse(), Ok(End::At(Ticks::parse("2027-03-01T00:00:00Z").unwrap())));
+        assert_eq!("never".parse(), Ok(End::Never));
+        for text in ["", "30d", "Never ", "2027-13-01", "soon"] {
+            assert_eq!(text.parse::<End>(), Err(NoEnd), "{text}");
         }
     }
 }

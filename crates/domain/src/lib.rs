@@ -1,12 +1,13 @@
 #![doc = include_str!("../README.md")]
 //!
 //! Read in this order: [`ids`] and [`tenant`] (who), [`stamp`], [`cursor`] and [`reread`] (when), [`alert`] (what),
-//! [`messages`] (what crosses a channel), [`verdict`] (what a failure means), [`ports`] (what siblings ask of
+//! [`messages`] (what crosses a channel), [`verdict`] (what a failure means), [`consent`] (what a token may read), [`ports`] (what siblings ask of
 //! each other).
 
 pub mod alert;
 pub mod chance;
 pub mod clock;
+pub mod consent;
 pub mod cursor;
 pub mod health;
 pub mod ids;
@@ -32,4 +33,4 @@ pub use reread::{Axis, Comparison, Errand, Reread, RereadMove};
 pub use stamp::Ticks;
 pub use tenant::{Audience, Source, TenantState};
 pub use token::{AccessToken, AppCredential, ClientAssertion, ClientSecret, DeviceSecret, PrivateKeyPem, RefreshToken, SigningCertificate};
-pub use verdict::{Trouble, Verdict};
+pub use verdict::{Trace, Trouble, Verdict};

@@ -31,3 +31,6 @@ pub const LATE_FOUND: &str = "tocsin_late_found_total";
 pub const REREADS: &str = "tocsin_reread_total";
 /// Counter `{kind="missing|changed|only_stored"}`: differences that comparisons of source and store found.
 pub const RECONCILE_DIFFERENCES: &str = "tocsin_reconcile_difference_total";
+/// Gauge `{clock="refresh-token|app-credential|access|consent", within="30d|14d|3d|ended"}`: tenants of which a clock
+/// ends within so many days, those of the nearer lines included.
+pub const CLOCK_TENANTS: &str = "tocsin_clock_tenants";

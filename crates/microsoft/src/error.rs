@@ -61,7 +61,7 @@ impl ApiError {
         action: impl Into<String>,
         code: Option<&str>,
     ) -> Self {
-        let trouble = Trouble { verdict, reason: reason.into(), action: action.into(), code: code.map(str::to_owned) };
+        let trouble = Trouble { verdict, reason: reason.into(), action: action.into(), code: code.map(str::to_owned), trace: None };
         Self { kind, trouble, numbers: Box::default() }
     }
 

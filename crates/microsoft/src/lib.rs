@@ -35,3 +35,4 @@ pub use error::{ApiError, ApiErrorKind};
 pub use http::{Http, HttpError, HttpSettings, Resolver};
 pub use oauth::{AdminConsentAnswer, Ask, Code, Desk, DeviceCode, DevicePoll, Directory, Redeemed, SignIn, SignInError, SignedIn};
 pub use query::{Facet, FacetField, NextLink, PageQuery, WindowQuery, facets};
+pub use throttle::read_http_date as http_date;

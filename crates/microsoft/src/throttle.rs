@@ -72,7 +72,8 @@ fn read_seconds(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds).saturating_add(Duration::from_millis(millis + u64::from(rest))))
 }
 
-fn read_http_date(text: &str) -> Option<Ticks> {
+/// A date as HTTP writes it.
+pub fn read_http_date(text: &str) -> Option<Ticks> {
     let date = httpdate::parse_http_date(text).ok()?;
     let since_epoch = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(Ticks(0).plus(since_epoch))

@@ -11,7 +11,7 @@ use crate::keyring::KeyRing;
 use crate::registry::{NoKeys, Registry};
 use crate::rules;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, replicas, secrets, tenants, troubles};
+use crate::store::{self, clocks, replicas, secrets, tenants, troubles};
 use crate::vault::VaultError;
 
 /// A tenant as `tocsin tenant list` and `show` print it.
@@ -38,6 +38,10 @@ pub struct TenantSummary {
     pub action: Option<String>,
     /// The code that Microsoft gave.
     pub error_code: Option<String>,
+    /// The number that Microsoft gave the request, for its support.
+    pub trace_id: Option<String>,
+    /// When Microsoft answered it.
+    pub answered_at: Option<Timestamp>,
     /// Estimated end of the refresh token.
     pub token_expires_at: Option<Timestamp>,
     /// When it was last redeemed.

@@ -21,6 +21,8 @@ pub struct Config {
     /// for it, so that two replicas never redeem one token at once. A redemption that does not end is waited for no
     /// longer than this: twice as long as a sign-in can take.
     pub let_go_within: Duration,
+    /// How often the clocks that run out are looked at.
+    pub clocks_every: Duration,
     /// A replica not seen for this long no longer counts when tenants are shared out.
     pub replica_gone_after: Duration,
     /// The poll interval: passing trouble is shown once it has lasted three of them, or a minute.
@@ -40,6 +42,7 @@ impl Default for Config {
             trust_margin: Duration::from_secs(3),
             full_read_every: Duration::from_secs(10),
             let_go_within: Duration::from_secs(60),
+            clocks_every: Duration::from_secs(60),
             replica_gone_after: Duration::from_secs(10),
             poll_interval: Duration::from_secs(30),
             database_timeout: Duration::from_secs(10),

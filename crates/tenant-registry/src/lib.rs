@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod clocks;
 mod config;
 mod credentials;
 mod enrol;
@@ -20,6 +21,7 @@ mod wrapping;
 
 pub use admin::{AdminError, Attention, KeyStatus, StateChange, TenantSummary};
 pub use audit::{AuditEntry, AuditHead, Finding, Unaudited, Verified};
+pub use clocks::{AppClock, TenantClock, WARNED_AT_DAYS};
 pub use config::Config;
 pub use credentials::{OpenTokenError, Opened, RotateError};
 pub use enrol::{EnrolKind, Enrolled};

@@ -9,6 +9,7 @@ use sqlx::{PgPool, PgTransaction};
 
 pub(crate) mod audit;
 pub(crate) mod erasures;
+pub(crate) mod clocks;
 pub(crate) mod leases;
 pub(crate) mod replicas;
 pub(crate) mod rotations;

@@ -16,6 +16,7 @@
 //! ours that is still in flight.
 
 mod beacon;
+mod clocks;
 mod hint;
 mod news;
 mod rounds;
@@ -67,6 +68,7 @@ pub struct RegistryWorker {
     token: Option<i64>,
     renewed_at: Option<Instant>,
     read_at: Option<Instant>,
+    clocks_at: Option<Instant>,
     looked_at: Instant,
     due: Instant,
     backoff: Backoff,
@@ -106,6 +108,7 @@ impl RegistryWorker {
             token: None,
             renewed_at: None,
             read_at: None,
+            clocks_at: None,
             looked_at: now,
             due: now,
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(5)),
@@ -204,6 +207,10 @@ impl RegistryWorker {
             self.open = read.open;
             self.read_at = Some(start);
             self.token = Some(view.survey.token);
+        }
+        if self.is_due(self.clocks_at, self.config.clocks_every) {
+            self.beacon.during(self.config.database_timeout, self.rounds.look_at_clocks()).await?.tell();
+            self.clocks_at = Some(start);
         }
         let shown = self.held.iter().filter(|(id, _)| !self.letting_go.contains(id)).map(|(id, tenant)| (*id, Arc::clone(tenant)));
         self.beacon.publish(shown.collect());

@@ -103,7 +103,8 @@ mod tests {
     async fn the_first_failure_opens_it_one_probe_goes_through_and_a_success_closes_it() {
         let start = Instant::now();
         let [one, two] = [1, 2].map(|number| TenantId(uuid::Uuid::from_u128(number)));
-        let trouble = Trouble { verdict: Verdict::Global, reason: "secret expired".into(), action: "renew it".into(), code: None };
+        let trouble =
+            Trouble { verdict: Verdict::Global, reason: "secret expired".into(), action: "renew it".into(), code: None, trace: None };
         let mut breaker = Breaker::default();
         assert_eq!(breaker.admit(one, start, HALF_MINUTE), Admission::Free);
         assert!(breaker.failed(&trouble, start, HALF_MINUTE), "news");

@@ -291,5 +291,5 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Trouble that ends by itself and needs nobody.
 pub(crate) fn passing(reason: impl Into<String>) -> Trouble {
-    Trouble { verdict: Verdict::Retry, reason: reason.into(), action: "nothing; it is tried again".to_owned(), code: None }
+    Trouble { verdict: Verdict::Retry, reason: reason.into(), action: "nothing; it is tried again".to_owned(), code: None, trace: None }
 }

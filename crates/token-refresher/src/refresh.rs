@@ -67,6 +67,7 @@ impl Core {
                     "the operator of tocsin adds [{what}s.{name}] to the configuration, or imports the tenants anew with one that exists"
                 ),
                 code: None,
+                trace: None,
             })
         };
         let cloud = self.clouds.get(&tenant.cloud).ok_or_else(|| missing("cloud", tenant.cloud.as_str()))?;
@@ -238,8 +239,9 @@ pub(crate) fn key_ring_trouble(reason: String) -> Trouble {
     Trouble {
         verdict: Verdict::OurBug,
         reason,
-        action: "the operator of tocsin compares `tocsin key status` with the key ring file, or imports a new refresh token".to_owned(),
+        action: "the operator of tocsin compares `tocsin key status` with the key ring file, or makes a new link with: tocsin tenant invite {tenant}".to_owned(),
         code: None,
+        trace: None,
     }
 }
 
@@ -258,8 +260,11 @@ fn nothing_stored() -> Setback {
     Setback::Ours(Trouble {
         verdict: Verdict::NeedsConsent,
         reason: "no refresh token is stored for this tenant and its app".to_owned(),
-        action: "an administrator of the customer consents, and the operator of tocsin imports the refresh token".to_owned(),
+        action:
+            "the customer's administrator: open the consent link of our app and accept; you make it with: tocsin tenant invite {tenant}"
+                .to_owned(),
         code: None,
+        trace: None,
     })
 }
 
@@ -273,7 +278,7 @@ fn unread_credential(app: &AppName, unreadable: &SecretUnreadable) -> Setback {
         )
     };
     let reason = format!("the credential of app {app} cannot be read: {unreadable}");
-    Setback::Ours(Trouble { verdict, reason, action: action.to_owned(), code: None })
+    Setback::Ours(Trouble { verdict, reason, action: action.to_owned(), code: None, trace: None })
 }
 
 fn without_credential(app: &AppName) -> Setback {
@@ -284,5 +289,6 @@ fn without_credential(app: &AppName) -> Setback {
             "the operator of tocsin sets certificate_file and private_key_file, federated_token_file or client_secret_file under [apps.{app}]"
         ),
         code: None,
+        trace: None,
     })
 }

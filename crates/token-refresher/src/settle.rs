@@ -217,6 +217,7 @@ impl Core {
         let wait = self.chance.between(self.config.confirm_dead_after, self.config.confirm_dead_after.mul_f64(1.2));
         let mut suspicion = passing(format!("{}; this is asked once more before it is believed", trouble.reason));
         suspicion.code.clone_from(&trouble.code);
+        suspicion.trace.clone_from(&trouble.trace);
         slot.memory().suspect(audience, Hold { trouble: suspicion.clone(), until: now.instant + wait });
         self.no_token(suspicion, wait)
     }
@@ -252,7 +253,8 @@ impl Core {
         });
         if news {
             let (app, cloud) = (&tenant.app, &tenant.cloud);
-            tracing::error!(%app, %cloud, code = trouble.code, error = trouble.reason, action = trouble.action, "the app registration is refused; no tenant of it can sign in");
+            let answered = trouble.answered_at().map(tracing::field::display);
+            tracing::error!(%app, %cloud, code = trouble.code, trace.id = trouble.trace_id(), answered.at = answered, error = trouble.reason, action = trouble.action, "the app registration is refused; no tenant of it can sign in");
         }
         if news || probing {
             self.report(tenant, &trouble);
@@ -269,12 +271,13 @@ impl Core {
         if !slot.memory().tell(audience, trouble) {
             return;
         }
-        let (code, error, action) = (&trouble.code, &trouble.reason, &trouble.action);
-        let verdict = trouble.verdict.as_str();
+        let (code, error, action) = (&trouble.code, &trouble.reason, trouble.action_for(tenant.id));
+        let (verdict, trace) = (trouble.verdict.as_str(), trouble.trace_id());
+        let answered = trouble.answered_at().map(tracing::field::display);
         if trouble.verdict.needs_a_person() {
-            tracing::error!(tenant.id = %tenant.id, %audience, verdict, code, error, action, "signing in does not work and needs a person");
+            tracing::error!(tenant.id = %tenant.id, %audience, verdict, code, trace.id = trace, answered.at = answered, error, action, "signing in does not work and needs a person");
         } else {
-            tracing::warn!(tenant.id = %tenant.id, %audience, verdict, code, error, "signing in does not work for now");
+            tracing::warn!(tenant.id = %tenant.id, %audience, verdict, code, trace.id = trace, answered.at = answered, error, "signing in does not work for now");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! is no call to delete, because no answer of a sign-in service is reason enough to.
 
 use async_trait::async_trait;
-use domain::{Fence, RefreshToken, TenantId, Ticks};
+use domain::{Audience, Fence, RefreshToken, Source, TenantId, Ticks};
 use tenant_registry::{OpenTokenError, Registry};
 
 /// Opens and replaces sealed refresh tokens. Implemented by [`tenant_registry::Registry`].
@@ -43,6 +43,10 @@ pub trait TokenVault: Send + Sync + 'static {
     /// # Errors
     /// [`RotateError`].
     async fn app_worked(&self, fence: Fence, now: Ticks) -> Result<(), RotateError>;
+
+    /// Notes the permissions that an access token for these sources has. Nothing waits for it: what cannot be noted
+    /// now is noted with the next token, so a place that keeps no such notes does nothing.
+    async fn granted(&self, _fence: Fence, _sources: &[Source], _audience: Audience, _granted: &[String]) {}
 }
 
 /// A refresh token in the clear, for the length of one call.
@@ -103,6 +107,12 @@ impl TokenVault for Registry {
 
     async fn app_worked(&self, fence: Fence, now: Ticks) -> Result<(), RotateError> {
         Ok(self.app_credential_worked(fence, now).await?)
+    }
+
+    async fn granted(&self, fence: Fence, sources: &[Source], audience: Audience, granted: &[String]) {
+        if let Err(error) = self.note_granted(fence, sources, audience, granted).await {
+            tracing::debug!(tenant.id = %fence.tenant, %audience, %error, "the permissions of a token could not be noted");
+        }
     }
 }
 

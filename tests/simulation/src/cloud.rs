@@ -240,7 +240,7 @@ fn error(kind: ApiErrorKind) -> FetchError {
         _ => Verdict::OurBug,
     };
     let reason = format!("simulated: {kind:?}");
-    FetchError { kind, trouble: Trouble { verdict, reason, action: "nothing".to_owned(), code: Some("simulated".to_owned()) } }
+    FetchError { kind, trouble: Trouble { verdict, reason, action: "nothing".to_owned(), code: Some("simulated".to_owned()), trace: None } }
 }
 
 #[cfg(test)]

@@ -209,7 +209,13 @@ impl Wrong {
             Self::Unavailable => (Verdict::RetryAfter(span(2 * SECOND)), "temporarily_unavailable"),
             Self::Lost => (Verdict::Retry, "timeout"),
         };
-        let trouble = Trouble { verdict, reason: format!("simulated: {code}"), action: "nothing".to_owned(), code: Some(code.to_owned()) };
+        let trouble = Trouble {
+            verdict,
+            reason: format!("simulated: {code}"),
+            action: "nothing".to_owned(),
+            code: Some(code.to_owned()),
+            trace: None,
+        };
         Refused { trouble, dead_token: self == Self::Dead }
     }
 }

@@ -64,6 +64,7 @@ async fn start(config: &Config, ring: KeyRing, database: &Database) -> Result<St
     let registry = registry.acting_as("daemon");
     registry.set_portals(&portals(config)).await?;
     registry.note_ring().await.map_err(super::tenant::failure)?;
+    registry.set_app_clocks(&config.app_clocks()).await?;
     tracing::info!(database = database.described, "the database is ready");
     wiring::wire(config, database.pool.clone(), registry, ops)
 }

@@ -1,12 +1,14 @@
 //! `tocsin tenant …`: customers in, out, held and looked at.
 
+mod looking;
+
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use domain::RefreshToken;
 use serde_json::json;
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 use tenant_registry::{
     AdminError, Alerts, AppRule, ImportError, ImportReport, ImportRules, KeyRing, OpenError, Registry, StateChange, TenantDraft,
     TenantSummary,
@@ -17,7 +19,7 @@ use super::Setting;
 use crate::cli::{Named, Tenant};
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
-use crate::progress::words;
+use crate::moment::End;
 
 /// Works on tenants.
 pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failure> {
@@ -26,6 +28,7 @@ pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failur
         Tenant::Add { .. } => "tenant add",
         Tenant::List => "tenant list",
         Tenant::Show(_) => "tenant show",
+        Tenant::Set { .. } => "tenant set",
         Tenant::Pause(_) => "tenant pause",
         Tenant::Resume(_) => "tenant resume",
         Tenant::Remove { .. } => "tenant remove",
@@ -40,8 +43,13 @@ pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failur
             let draft = TenantDraft { directory_id: tenant, name: called, cloud, app, sources: sources.join(";"), refresh_token };
             with_keys(setting, name, async |registry| add(setting, registry, draft, replace_token).await).await
         }
-        Tenant::List => without_keys(setting, name, async |registry, _| list(setting, registry).await).await,
-        Tenant::Show(named) => without_keys(setting, name, async |registry, pool| show(setting, registry, pool, &named).await).await,
+        Tenant::List => without_keys(setting, name, async |registry, _| looking::list(setting, registry).await).await,
+        Tenant::Show(named) => {
+            without_keys(setting, name, async |registry, pool| looking::show(setting, registry, pool, &named).await).await
+        }
+        Tenant::Set { named, access_expires } => {
+            without_keys(setting, name, async |registry, _| set(setting, registry, &named, access_expires).await).await
+        }
         Tenant::Pause(named) => {
             without_keys(setting, name, async |registry, _| {
                 let found = registry.find(&named.tenant).await.map_err(failure)?;
@@ -121,92 +129,20 @@ async fn add(setting: &Setting, registry: &Registry, draft: TenantDraft, replace
     }
 }
 
-async fn list(setting: &Setting, registry: &Registry) -> Result<(), Failure> {
-    let tenants = registry.list().await.map_err(failure)?;
-    if tenants.is_empty() && !setting.output.json {
-        setting.output.note("no tenants; add one with `tocsin tenant add` or many with `tocsin tenant import`");
-    }
-    setting.output.rows(&["TENANT", "DIRECTORY ID", "CLOUD", "SOURCES", "STATE", "REASON"], &tenants, |tenant| {
-        let sources = tenant.sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(";");
-        vec![
-            tenant.name.clone(),
-            tenant.id.to_string(),
-            tenant.cloud.to_string(),
-            sources,
-            tenant.state.to_string(),
-            tenant.reason.clone().unwrap_or_default(),
-        ]
-    })
-}
-
-async fn show(setting: &Setting, registry: &Registry, pool: &PgPool, named: &Named) -> Result<(), Failure> {
-    let tenant = registry.find(&named.tenant).await.map_err(failure)?;
-    let feeds: Vec<serde_json::Value> =
-        sqlx::query("select to_jsonb(f) - 'directory_id' as feed from dash.feed_health f where directory_id = $1 order by source")
-            .bind(tenant.id.0)
-            .fetch_all(pool)
-            .await?
-            .into_iter()
-            .map(|row| row.try_get("feed"))
-            .collect::<Result<_, _>>()?;
-    let unwritable = |error: serde_json::Error| Failure::new(Exit::Failed, error.to_string());
-    let mut document = serde_json::to_value(&tenant).map_err(unwritable)?;
-    document["feeds"] = feeds.into();
-    let backfills: Vec<_> = sink::read::rereads(pool, Some(tenant.id)).await.map_err(super::asking::unread)?;
-    let comparisons: Vec<serde_json::Value> = sqlx::query_scalar(
-        "select distinct on (source) to_jsonb(c) - 'directory_id' from dash.reconciliation c where directory_id = $1 order by source, finished_at desc",
-    )
-    .bind(tenant.id.0)
-    .fetch_all(pool)
-    .await?;
-    for feed in document["feeds"].as_array_mut().into_iter().flatten() {
-        let source = feed["source"].clone();
-        let backfill = backfills.iter().find(|row| row.errand == domain::Errand::Backfill.as_str() && source == row.source.as_str());
-        let comparison = comparisons.iter().find(|row| row["source"] == source);
-        if setting.output.json {
-            feed["backfill"] = serde_json::to_value(backfill).map_err(unwritable)?;
-            feed["last_comparison"] = comparison.cloned().unwrap_or_default();
-        } else {
-            feed["backfill"] = backfill.map(words).into();
-            feed["last_comparison"] = comparison.map(compared).into();
-        }
-    }
+async fn set(setting: &Setting, registry: &Registry, named: &Named, access_expires: End) -> Result<(), Failure> {
+    let found = registry.find(&named.tenant).await.map_err(failure)?;
+    let ends_at = match access_expires {
+        End::Never => None,
+        End::At(at) => Some(at.to_timestamp().ok_or_else(|| Failure::new(Exit::Usage, "this date is too far away; write never"))?),
+    };
+    registry.set_access_end(found.id, ends_at).await.map_err(failure)?;
     if setting.output.json {
-        return setting.output.document(&document);
+        return setting.output.document(&json!({ "directory_id": found.id, "name": found.name, "access_expires": ends_at }));
     }
-    setting.output.rows(&["", ""], &facts("", &document), |(key, value)| vec![key.clone(), value.clone()])
-}
-
-/// A comparison in one line.
-fn compared(row: &serde_json::Value) -> String {
-    let count = |key: &str| row[key].as_i64().unwrap_or(0);
-    let differences: Vec<String> = [("missing", "missing"), ("changed", "changed"), ("only_stored", "only stored")]
-        .into_iter()
-        .filter(|(key, _)| count(key) > 0)
-        .map(|(key, words)| format!("{} {words}", count(key)))
-        .collect();
-    let found = if differences.is_empty() { "nothing differed".to_owned() } else { differences.join(", ") };
-    let when = row["finished_at"].as_str().map(|at| at.split_once('.').map_or(at, |(seconds, _)| seconds)).unwrap_or_default();
-    format!("{when}: {} at the source, {} stored, {found}", count("at_source"), count("stored"))
-}
-
-/// A document as lines of key and value; what is null is left out.
-fn facts(prefix: &str, value: &serde_json::Value) -> Vec<(String, String)> {
-    match value {
-        serde_json::Value::Null => Vec::new(),
-        serde_json::Value::Object(members) => members
-            .iter()
-            .flat_map(|(key, value)| facts(&if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") }, value))
-            .collect(),
-        serde_json::Value::Array(items) if items.iter().any(serde_json::Value::is_object) => {
-            items.iter().flat_map(|item| facts(item["source"].as_str().unwrap_or(prefix), item)).collect()
-        }
-        serde_json::Value::Array(items) => {
-            vec![(prefix.to_owned(), items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(";"))]
-        }
-        serde_json::Value::String(text) => vec![(prefix.to_owned(), text.clone())],
-        other => vec![(prefix.to_owned(), other.to_string())],
-    }
+    setting.output.line(&match ends_at {
+        Some(at) => format!("{}: our access ends {at}; you are warned 30, 14 and 3 days before", found.name),
+        None => format!("{}: our access has no end", found.name),
+    })
 }
 
 fn changed(setting: &Setting, tenant: &TenantSummary, change: StateChange) -> Result<(), Failure> {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use domain::Ticks;
 use microsoft::{App, Endpoint, Grant};
 
-use super::{ConfigError, raw};
+use super::{ConfigError, clocks, raw};
 
 /// An app registration of ours.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub(crate) struct AppConfig {
     pub(crate) app: App,
     /// Where its credential is.
     pub(crate) credential: CredentialFiles,
+    /// When its client secret ends, as the operator says: Microsoft does not tell.
+    pub(crate) client_secret_expires: Option<Ticks>,
 }
 
 /// The files that hold a credential. An app has one kind of it, or as a public client none.
@@ -67,7 +70,8 @@ pub(super) fn check(name: &str, raw: raw::App) -> Result<AppConfig, ConfigError>
         "v1" => Endpoint::V1,
         other => return Err(ConfigError(format!("apps.{name}.endpoint = \"{other}\" is neither v2 nor v1"))),
     };
-    Ok(AppConfig { app: App { endpoint, ..App::new(raw.client_id, grant) }, credential })
+    let client_secret_expires = clocks::check_end(name, &raw.client_secret_expires)?;
+    Ok(AppConfig { app: App { endpoint, ..App::new(raw.client_id, grant) }, credential, client_secret_expires })
 }
 
 /// Exactly one kind of credential, whole, or none.

@@ -57,6 +57,8 @@ pub(super) struct App {
     #[serde(default)]
     pub(super) client_secret_file: String,
     #[serde(default)]
+    pub(super) client_secret_expires: String,
+    #[serde(default)]
     pub(super) certificate_file: String,
     #[serde(default)]
     pub(super) private_key_file: String,

@@ -203,3 +203,15 @@ fn a_missing_file_is_named() {
     let error = Config::load(Some(Path::new("/nonexistent/tocsin.toml")), []).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/tocsin.toml"), "{error}");
 }
+
+#[test]
+fn the_end_of_a_client_secret_is_a_date_that_the_operator_knows() {
+    let config = load(&LAB.replace("[poll]", "client_secret_expires = \"2027-05-01\"\n[poll]"), &[]).unwrap();
+    let clocks = config.app_clocks();
+    assert_eq!(clocks.len(), 1);
+    assert_eq!((clocks[0].app.as_str(), clocks[0].what), ("main", "client secret"));
+    assert_eq!(Some(clocks[0].ends_at), Ticks::parse("2027-05-01T00:00:00Z"));
+    assert_eq!(load(LAB, &[]).unwrap().app_clocks(), []);
+    let refused = refusal(&LAB.replace("[poll]", "client_secret_expires = \"next year\"\n[poll]"));
+    assert!(refused.contains("apps.main.client_secret_expires") && refused.contains("2027-05-01"), "{refused}");
+}

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use domain::Ticks;
+use domain::{Ticks, Trace};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -159,6 +159,12 @@ impl Refusal {
             trace_id: trace_id.and_then(crate::error::harmless),
             ..Self::default()
         }
+    }
+
+    /// What Microsoft's support asks for, if the answer says any of it.
+    pub(super) fn trace(&self) -> Option<Box<Trace>> {
+        let at = self.timestamp.as_deref().and_then(Ticks::parse);
+        (self.trace_id.is_some() || at.is_some()).then(|| Box::new(Trace { id: self.trace_id.clone(), at }))
     }
 }
 

@@ -87,6 +87,8 @@ impl FromRow<'_, PgRow> for TenantSummary {
             reason: row.try_get("reason")?,
             action: row.try_get("action")?,
             error_code: row.try_get("error_code")?,
+            trace_id: row.try_get("trace_id")?,
+            answered_at: timestamp(row, "answered_at")?,
             token_expires_at: timestamp(row, "token_expires_at")?,
             last_refresh_at: timestamp(row, "last_refresh_at")?,
             created_at: row.try_get::<jiff_sqlx::Timestamp, _>("created_at")?.to_jiff(),
@@ -198,8 +200,8 @@ pub(crate) async fn note_refresh(
     exactly_one(&result)
 }
 
-const SUMMARY: &str = "select t.tenant, t.name, t.cloud, t.app, t.sources, h.state, h.since, h.reason, h.action, h.error_code,
-        t.token_expires_at, t.last_refresh_at, t.created_at
+const SUMMARY: &str = "select t.tenant, t.name, t.cloud, t.app, t.sources, h.state, h.since, h.reason, h.action, h.error_code, h.trace_id,
+        h.answered_at, t.token_expires_at, t.last_refresh_at, t.created_at
     from tocsin.tenant t join dash.tenant_health h on h.directory_id = t.tenant";
 
 fn summary(name: &str, rest: &str) -> sqlx::AssertSqlSafe<String> {

@@ -1,6 +1,8 @@
 //! `tocsin.trouble` and `tocsin.app_fault`: what does not work now, and what an operator sees of it.
 
 use domain::{AppName, CloudName, ReplicaId, ReportOrigin, TenantId};
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
 use sqlx::{PgExecutor, PgTransaction};
 use uuid::Uuid;
 
@@ -15,6 +17,9 @@ pub(crate) struct TroubleRow {
     pub(crate) reason: String,
     pub(crate) action: String,
     pub(crate) error_code: Option<String>,
+    /// The number that Microsoft gave the request, and when it answered.
+    pub(crate) trace_id: Option<String>,
+    pub(crate) answered_at: Option<Timestamp>,
 }
 
 /// An open trouble: tenant, origin, verdict.
@@ -29,13 +34,14 @@ pub(crate) type OpenRow = (Uuid, String, String);
 pub(crate) async fn put(tx: &mut PgTransaction<'_>, rows: &[TroubleRow]) -> Result<Vec<OpenRow>, sqlx::Error> {
     sqlx::query_as(
         "-- troubles::put
-         insert into tocsin.trouble as x (tenant, origin, verdict, shown_from, reason, action, error_code)
-         select n.tenant, n.origin, n.verdict, now() + n.shown_after * interval '1 second', n.reason, n.action, n.error_code
+         insert into tocsin.trouble as x (tenant, origin, verdict, shown_from, reason, action, error_code, trace_id, answered_at)
+         select n.tenant, n.origin, n.verdict, now() + n.shown_after * interval '1 second', n.reason, n.action, n.error_code, n.trace_id, n.answered_at
          from (
              -- Alone with the tenant: an operator may be taking this very source from it.
              select n.*
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::text[], $7::text[])
-                 as n (tenant, origin, verdict, shown_after, reason, action, error_code)
+             from unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::text[], $7::text[],
+                         $10::text[], $11::timestamptz[])
+                 as n (tenant, origin, verdict, shown_after, reason, action, error_code, trace_id, answered_at)
              join tocsin.tenant t using (tenant)
              where n.origin = $9 or n.origin = any(t.sources)
              order by n.tenant, n.origin
@@ -45,7 +51,8 @@ pub(crate) async fn put(tx: &mut PgTransaction<'_>, rows: &[TroubleRow]) -> Resu
              since = case when x.verdict = excluded.verdict or not excluded.verdict = any($8) then x.since else excluded.since end,
              shown_from = case when x.verdict = excluded.verdict or not excluded.verdict = any($8) then x.shown_from else excluded.shown_from end,
              verdict = excluded.verdict, seen_at = excluded.seen_at,
-             reason = excluded.reason, action = excluded.action, error_code = excluded.error_code
+             reason = excluded.reason, action = excluded.action, error_code = excluded.error_code,
+             trace_id = excluded.trace_id, answered_at = excluded.answered_at
          where excluded.verdict = any($8) or not x.verdict = any($8)
          returning tenant, origin, verdict",
     )
@@ -58,6 +65,8 @@ pub(crate) async fn put(tx: &mut PgTransaction<'_>, rows: &[TroubleRow]) -> Resu
     .bind(rows.iter().map(|row| row.error_code.as_deref()).collect::<Vec<_>>())
     .bind(NEEDS)
     .bind(ReportOrigin::SignIn.as_str())
+    .bind(rows.iter().map(|row| row.trace_id.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.answered_at.map(|at| at.to_sqlx())).collect::<Vec<_>>())
     .fetch_all(&mut **tx)
     .await
 }
@@ -114,14 +123,17 @@ pub(crate) struct FaultRow<'a> {
     pub(crate) reason: String,
     pub(crate) action: String,
     pub(crate) error_code: Option<String>,
+    pub(crate) trace_id: Option<String>,
+    pub(crate) answered_at: Option<Timestamp>,
 }
 
 /// Writes a fault; `true` when it was not known before.
 pub(crate) async fn put_fault(tx: &mut PgTransaction<'_>, fault: &FaultRow<'_>) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "-- troubles::put_fault
-         insert into tocsin.app_fault as f (app, cloud, reason, action, error_code) values ($1, $2, $3, $4, $5)
-         on conflict (app, cloud) do update set seen_at = now(), reason = excluded.reason, action = excluded.action, error_code = excluded.error_code
+         insert into tocsin.app_fault as f (app, cloud, reason, action, error_code, trace_id, answered_at) values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (app, cloud) do update set seen_at = now(), reason = excluded.reason, action = excluded.action,
+             error_code = excluded.error_code, trace_id = excluded.trace_id, answered_at = excluded.answered_at
          returning f.xmax = 0",
     )
     .bind(fault.app.as_str())
@@ -129,6 +141,8 @@ pub(crate) async fn put_fault(tx: &mut PgTransaction<'_>, fault: &FaultRow<'_>) 
     .bind(&fault.reason)
     .bind(&fault.action)
     .bind(fault.error_code.as_deref())
+    .bind(fault.trace_id.as_deref())
+    .bind(fault.answered_at.map(|at| at.to_sqlx()))
     .fetch_one(&mut **tx)
     .await
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{AppName, CloudName, Fence, HeldTenant, Report, ReportOrigin, TenantId, Trouble, Verdict};
+use domain::{AppName, CloudName, Fence, HeldTenant, Report, ReportOrigin, TenantId, Ticks, Trouble, Verdict};
 
 use crate::store::troubles::{NEEDS, OpenRow, TroubleRow};
 
@@ -115,6 +115,8 @@ impl News {
                     reason: storable(&trouble.reason),
                     action: storable(&trouble.action),
                     error_code: trouble.code.as_deref().map(storable),
+                    trace_id: trouble.trace_id().map(storable),
+                    answered_at: trouble.answered_at().and_then(Ticks::to_timestamp),
                 })
             })
             .collect()
@@ -163,7 +165,8 @@ impl OpenTroubles {
         for app in &written.new_faults {
             if let Some((_, Some(trouble))) = news.apps.get(app) {
                 let Trouble { reason, action, code, .. } = trouble;
-                tracing::error!(app = %app.0, cloud = %app.1, error_code = code, reason, action, "our app registration is refused for all of its tenants");
+                let (trace, answered) = (trouble.trace_id(), trouble.answered_at().map(tracing::field::display));
+                tracing::error!(app = %app.0, cloud = %app.1, error_code = code, trace.id = trace, answered.at = answered, reason, action, "our app registration is refused for all of its tenants");
             }
         }
         for app in &written.ended_faults {
@@ -174,18 +177,20 @@ impl OpenTroubles {
 }
 
 fn log_trouble((tenant, origin): &Activity, trouble: &Trouble) {
-    let Trouble { verdict, reason, action, code } = trouble;
-    let origin = origin.as_str();
+    let Trouble { verdict, reason, code, .. } = trouble;
+    let (origin, action) = (origin.as_str(), trouble.action_for(tenant));
+    let (trace, answered) = (trouble.trace_id(), trouble.answered_at().map(tracing::field::display));
+    macro_rules! line {
+        ($level:ident, $sentence:literal) => {
+            tracing::$level!(
+                tenant.id = %tenant, origin, error_code = code, trace.id = trace, answered.at = answered, reason, action, $sentence
+            )
+        };
+    }
     match verdict {
-        Verdict::NeedsConsent => tracing::warn!(tenant.id = %tenant, origin, error_code = code, reason, action, "the tenant needs consent"),
-        Verdict::NeedsCustomer => {
-            tracing::warn!(tenant.id = %tenant, origin, error_code = code, reason, action, "the tenant needs its customer");
-        }
-        Verdict::OurBug => {
-            tracing::error!(tenant.id = %tenant, origin, error_code = code, reason, action, "Microsoft refuses what we send");
-        }
-        Verdict::Retry | Verdict::RetryAfter(_) | Verdict::Global => {
-            tracing::debug!(tenant.id = %tenant, origin, error_code = code, reason, "passing trouble");
-        }
+        Verdict::NeedsConsent => line!(warn, "the tenant needs consent"),
+        Verdict::NeedsCustomer => line!(warn, "the tenant needs its customer"),
+        Verdict::OurBug => line!(error, "Microsoft refuses what we send"),
+        Verdict::Retry | Verdict::RetryAfter(_) | Verdict::Global => line!(debug, "passing trouble"),
     }
 }

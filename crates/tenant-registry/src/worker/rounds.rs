@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, metric, rehearsal};
+use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, Ticks, metric, rehearsal};
 use sqlx::PgPool;
 
+use super::clocks::{self, Look};
 use super::news::{News, OpenTroubles, Written, origin_of, storable};
 use crate::config::Config;
 use crate::process;
@@ -133,6 +134,8 @@ impl Rounds {
                         reason: storable(&trouble.reason),
                         action: storable(&trouble.action),
                         error_code: trouble.code.as_deref().map(storable),
+                        trace_id: trouble.trace_id().map(storable),
+                        answered_at: trouble.answered_at().and_then(Ticks::to_timestamp),
                     };
                     if troubles::put_fault(&mut tx, &row).await? {
                         written.new_faults.push(app.clone());
@@ -148,6 +151,11 @@ impl Rounds {
         }
         tx.commit().await?;
         Ok(written)
+    }
+
+    /// Looks at the clocks of the tenants that we hold, and of the apps.
+    pub(super) async fn look_at_clocks(&self) -> Result<Look, sqlx::Error> {
+        clocks::look(&self.pool, self.me).await
     }
 
     /// Gives everything back and leaves; how many tenants we held.

@@ -11,7 +11,13 @@ const SIGN_IN: ReportOrigin = ReportOrigin::SignIn;
 const GRAPH: ReportOrigin = ReportOrigin::Read(Source::GraphAlerts);
 
 fn trouble(verdict: Verdict) -> Trouble {
-    Trouble { verdict, reason: format!("reason {}", verdict.as_str()), action: "do something".to_owned(), code: Some("AADSTS1".to_owned()) }
+    Trouble {
+        verdict,
+        reason: format!("reason {}", verdict.as_str()),
+        action: "do something".to_owned(),
+        code: Some("AADSTS1".to_owned()),
+        trace: None,
+    }
 }
 
 async fn report(worker: &Running, fence: Fence, origin: ReportOrigin, verdict: Verdict) {

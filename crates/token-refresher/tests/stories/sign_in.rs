@@ -158,8 +158,13 @@ impl Redeemer for PretendSignIn {
 }
 
 pub(crate) fn refused(verdict: Verdict, code: &str, dead_token: bool) -> Refused {
-    let trouble =
-        Trouble { verdict, reason: format!("refused with {code}"), action: "somebody acts".to_owned(), code: Some(code.to_owned()) };
+    let trouble = Trouble {
+        verdict,
+        reason: format!("refused with {code}"),
+        action: "somebody acts".to_owned(),
+        code: Some(code.to_owned()),
+        trace: None,
+    };
     Refused { trouble, dead_token }
 }
 

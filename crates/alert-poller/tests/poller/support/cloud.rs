@@ -156,7 +156,7 @@ impl Cloud {
 
 fn error(kind: ApiErrorKind, verdict: Verdict) -> FetchError {
     let reason = format!("{kind:?}");
-    FetchError { kind, trouble: Trouble { verdict, reason, action: "nothing".to_owned(), code: None } }
+    FetchError { kind, trouble: Trouble { verdict, reason, action: "nothing".to_owned(), code: None, trace: None } }
 }
 
 /// The source as the poller gets it.

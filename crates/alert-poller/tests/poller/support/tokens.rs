@@ -34,8 +34,13 @@ impl AccessTokens for Tokens {
     async fn access_token(&self, _: &HeldTenant, _: Audience) -> Result<AccessToken, NoToken> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if let Some(retry_at) = *lock(&self.none_until) {
-            let trouble =
-                Trouble { verdict: Verdict::NeedsConsent, reason: "dead".to_owned(), action: "consent again".to_owned(), code: None };
+            let trouble = Trouble {
+                verdict: Verdict::NeedsConsent,
+                reason: "dead".to_owned(),
+                action: "consent again".to_owned(),
+                code: None,
+                trace: None,
+            };
             return Err(NoToken { trouble, retry_at });
         }
         let number = self.current.load(Ordering::SeqCst);

@@ -1,0 +1,213 @@
+//! Tables of facts and what is said of them.
+
+use domain::Ticks;
+
+use super::super::check::Outcome::{self, Fail, Ok as Well, Warn};
+use super::super::facts::*;
+use super::*;
+
+fn healthy() -> Facts {
+    Facts {
+        now: Ticks(0),
+        config: ConfigFacts::default(),
+        keys: KeyFacts { keys: 1, opens_all: Some(Ok(())), sealed: [2, 0, 0], ..KeyFacts::default() },
+        apps: vec![app()],
+        database: DatabaseFacts::There(server()),
+        daemon: answers(true),
+        hosts: vec![host(Some(0.4))],
+        tenants: vec![tenant(1), tenant(2)],
+        deep: None,
+    }
+}
+
+fn app() -> AppFacts {
+    AppFacts { app: Alias("app", 1), private_unreadable: None, has_credential: true, days_left: Some(200), fault: None, tenants: 2 }
+}
+
+fn server() -> ServerFacts {
+    ServerFacts { version: 170_002, replicas: 1, leases_due: 2, leases_held: 2, ..ServerFacts::default() }
+}
+
+fn answers(ready: bool) -> DaemonFacts {
+    DaemonFacts::Answers { ready, stages: vec![("poller".to_owned(), true, ready)], metrics: String::new() }
+}
+
+fn host(skew_seconds: Option<f64>) -> HostFacts {
+    let reached = Ok(Reached { status: 302, skew_seconds });
+    HostFacts { cloud: Alias("cloud", 1), public_cloud: None, what: "login", reached }
+}
+
+fn tenant(number: usize) -> TenantFacts {
+    TenantFacts {
+        tenant: Alias("tenant", number),
+        state: "active".to_owned(),
+        for_seconds: 1000.0,
+        troubled: false,
+        error_code: None,
+        trace_id: None,
+        last_success_seconds: Some(20.0),
+        lag_seconds: Some(25.0),
+        never_read: false,
+        nearest_clock: Some("refresh-token".to_owned()),
+        nearest_days: Some(89),
+        consent_missing: 0,
+        quarantined: 0,
+        open_gaps: 0,
+        looked_after: true,
+    }
+}
+
+/// What these facts come to, besides what is well.
+fn complaints(change: impl FnOnce(&mut Facts)) -> Vec<(&'static str, Outcome)> {
+    let mut facts = healthy();
+    change(&mut facts);
+    let checks = judge(&facts);
+    assert!(checks.iter().enumerate().all(|(at, check)| check.number == at + 1));
+    for check in checks.iter().filter(|check| check.outcome != Well) {
+        let fix = check.fix.as_deref().unwrap_or_default();
+        assert!(fix.starts_with("you") || fix.starts_with("the customer's administrator"), "{check:?}");
+        assert!(!check.found.is_empty() && !check.why.is_empty(), "{check:?}");
+    }
+    checks.into_iter().filter(|check| check.outcome != Well).map(|check| (check.title, check.outcome)).collect()
+}
+
+fn there(facts: &mut Facts) -> &mut ServerFacts {
+    match &mut facts.database {
+        DatabaseFacts::There(server) => server,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_healthy_world_has_no_complaints() {
+    assert_eq!(complaints(|_| {}), []);
+}
+
+#[test]
+fn each_fault_of_the_machine_is_named() {
+    let private = || Some("in words".to_owned());
+    assert_eq!(complaints(|facts| facts.config.private_warnings.push("x".to_owned())), [("configuration", Warn)]);
+    assert_eq!(complaints(|facts| facts.config.together = true), [("separation", Warn)]);
+    assert_eq!(complaints(|facts| facts.keys.private_unusable = private()), [("key ring", Fail)]);
+    assert_eq!(complaints(|facts| facts.keys.opens_all = None), [("data keys", Warn)]);
+    assert_eq!(complaints(|facts| facts.keys.opens_all = Some(Err("x".to_owned()))), [("data keys", Fail)]);
+    assert_eq!(complaints(|facts| facts.keys.sealed = [1, 1, 0]), [("keys in use", Warn)]);
+    assert_eq!(complaints(|facts| facts.keys.sealed = [1, 0, 1]), [("keys in use", Fail)]);
+    assert_eq!(complaints(|facts| facts.apps[0].private_unreadable = private()), [("app registration", Fail)]);
+    assert_eq!(complaints(|facts| facts.apps[0].fault = Some("AADSTS7000222".to_owned())), [("app registration", Fail)]);
+    for (days, outcome) in [(Some(29), Warn), (Some(0), Warn), (Some(-1), Fail)] {
+        assert_eq!(complaints(|facts| facts.apps[0].days_left = days), [("app registration", outcome)]);
+    }
+    assert_eq!(complaints(|facts| facts.apps[0].days_left = None), []);
+    for (skew, outcome) in [(31.0, Warn), (-40.0, Warn), (301.0, Fail)] {
+        assert_eq!(complaints(|facts| there(facts).skew_seconds = skew), [("clock of the database", outcome)]);
+        assert_eq!(complaints(|facts| facts.hosts = vec![host(Some(skew)), host(None), host(Some(skew))]), [("our clock", outcome)]);
+    }
+    assert_eq!(complaints(|facts| there(facts).ingest_lacks.push("tocsin.tenant".to_owned())), [("roles and grants", Fail)]);
+    assert_eq!(complaints(|facts| there(facts).roles_missing.push("tocsin_owner".to_owned())), [("roles and grants", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).reader_lacks.push("dash.alert".to_owned())), [("dashboards' role", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).reader_exceeds.push("tocsin.tenant".to_owned())), [("dashboards' role", Fail)]);
+    assert_eq!(complaints(|facts| there(facts).misplaced_rows = 3), [("partitions", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).leases_held = 1), [("leases", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).version = 140_011), [("database", Fail)]);
+    assert_eq!(complaints(|facts| facts.daemon = answers(false)), [("ops endpoint", Fail)]);
+    assert_eq!(complaints(|facts| facts.daemon = DaemonFacts::Silent), [], "it may run elsewhere");
+    let silent = |facts: &mut Facts| {
+        there(facts).replicas = 0;
+        facts.daemon = DaemonFacts::Silent;
+    };
+    assert_eq!(complaints(silent), [("daemons", Fail), ("ops endpoint", Warn)]);
+    let idle = |facts: &mut Facts| {
+        silent(facts);
+        (there(facts).leases_due, there(facts).leases_held) = (0, 0);
+    };
+    assert_eq!(complaints(idle), [("daemons", Warn), ("ops endpoint", Warn)]);
+    let unreached = || Err(Unreached { kind: "timeout", private_reason: "x".to_owned() });
+    assert_eq!(complaints(|facts| facts.hosts[0].reached = unreached()), [("hosts", Fail)]);
+}
+
+#[test]
+fn without_a_database_the_rest_is_still_looked_at() {
+    for (database, outcome) in [
+        (DatabaseFacts::NotMade, Warn),
+        (DatabaseFacts::Away { exit: 69, private_reason: "x".to_owned() }, Fail),
+        (DatabaseFacts::OtherSchema { pending: 2 }, Fail),
+        (DatabaseFacts::OtherSchema { pending: 0 }, Fail),
+    ] {
+        assert_eq!(complaints(|facts| facts.database = database), [("database", outcome)]);
+    }
+}
+
+#[test]
+fn each_trouble_of_a_tenant_is_named() {
+    assert_eq!(complaints(|facts| facts.tenants.clear()), [("tenants", Warn)]);
+    assert_eq!(complaints(|facts| facts.tenants[0].state = "needs-consent".to_owned()), [("tenants", Fail)]);
+    assert_eq!(complaints(|facts| facts.tenants[0].troubled = true), [("tenants", Fail)]);
+    assert_eq!(complaints(|facts| facts.tenants[0].last_success_seconds = Some(1000.0)), [("last success", Warn)]);
+    assert_eq!(complaints(|facts| facts.tenants.iter_mut().for_each(|tenant| tenant.never_read = true)), [("last success", Fail)]);
+    assert_eq!(complaints(|facts| facts.tenants[0].lag_seconds = Some(4000.0)), [("lag", Warn)]);
+    for (days, outcome) in [(29, Warn), (0, Warn), (-1, Fail)] {
+        assert_eq!(complaints(|facts| facts.tenants[0].nearest_days = Some(days)), [("clocks", outcome)]);
+    }
+    assert_eq!(complaints(|facts| facts.tenants[0].consent_missing = 1), [("consent", Fail)]);
+    assert_eq!(complaints(|facts| facts.tenants[0].quarantined = 1), [("quarantine", Warn)]);
+    assert_eq!(complaints(|facts| facts.tenants[0].open_gaps = 1), [("gaps", Warn)]);
+    let paused = |facts: &mut Facts| {
+        (facts.tenants[0].state, facts.tenants[0].last_success_seconds) = ("paused".to_owned(), Some(1e6));
+        facts.tenants[0].lag_seconds = Some(1e6);
+    };
+    assert_eq!(complaints(paused), [], "a paused tenant is not read, as it should be");
+}
+
+#[test]
+fn a_long_list_is_cut() {
+    let mut facts = healthy();
+    facts.tenants = (1..=25).map(|number| TenantFacts { quarantined: 2, ..tenant(number) }).collect();
+    let checks = judge(&facts);
+    let found = &checks.iter().find(|check| check.title == "quarantine").unwrap().found;
+    assert!(found.contains("tenant-10 (2 records)") && !found.contains("tenant-11") && found.ends_with("and 15 more"), "{found}");
+}
+
+#[test]
+fn one_tenant_is_looked_at_closely() {
+    let source = |change: fn(&mut SourceFacts)| {
+        let mut source = SourceFacts {
+            source: "graph-alerts".to_owned(),
+            last_success_seconds: Some(10.0),
+            lag_seconds: Some(12.0),
+            throttled: false,
+            failing: false,
+            quarantined: 0,
+            open_gaps: 0,
+        };
+        change(&mut source);
+        source
+    };
+    let deep = |sources: Vec<SourceFacts>| DeepFacts {
+        sources,
+        clocks: vec![("access".to_owned(), Some(90), false), ("consent".to_owned(), None, false)],
+        consent: vec![("graph".to_owned(), vec!["SecurityAlert.Read.All".to_owned()], Vec::new())],
+        token_version: Some(3),
+        has_data_key: true,
+    };
+    assert_eq!(complaints(|facts| facts.deep = Some(deep(vec![source(|_| {})]))), []);
+    assert_eq!(complaints(|facts| facts.deep = Some(deep(vec![source(|source| source.throttled = true)]))), [("source", Warn)]);
+    let dead = |source: &mut SourceFacts| (source.failing, source.last_success_seconds) = (true, None);
+    assert_eq!(complaints(|facts| facts.deep = Some(deep(vec![source(dead)]))), [("source", Fail)]);
+    assert_eq!(complaints(|facts| facts.deep = Some(DeepFacts { has_data_key: false, ..deep(Vec::new()) })), [("credential", Fail)]);
+    let drift = || DeepFacts {
+        consent: vec![("graph".to_owned(), vec!["User.Read".to_owned()], vec!["SecurityAlert.Read.All".to_owned()])],
+        ..deep(Vec::new())
+    };
+    assert_eq!(complaints(|facts| facts.deep = Some(drift())), [("permissions", Fail)]);
+    let late =
+        || DeepFacts { clocks: vec![("access".to_owned(), Some(3), false), ("consent".to_owned(), Some(-2), false)], ..deep(Vec::new()) };
+    assert_eq!(complaints(|facts| facts.deep = Some(late())), [("clock", Warn), ("clock", Fail)]);
+}
+
+#[test]
+fn spans_read_as_people_say_them() {
+    for (seconds, words) in [(5.0, "5 s"), (119.0, "2 min"), (7200.0, "2 h"), (200_000.0, "2 d")] {
+        assert_eq!(tenants::span(seconds), words);
+    }
+}
