@@ -31,6 +31,6 @@ pub use messages::{AlertBatch, Committed, FeedOutcome, FeedProgress, Fence, Purp
 pub use messages::{HeldTenant, TenantSet};
 pub use reread::{Axis, Comparison, Errand, Reread, RereadMove};
 pub use stamp::Ticks;
-pub use tenant::{Audience, Source, TenantState};
+pub use tenant::{Audience, LinkKind, Source, TenantState};
 pub use token::{AccessToken, AppCredential, ClientAssertion, ClientSecret, DeviceSecret, PrivateKeyPem, RefreshToken, SigningCertificate};
 pub use verdict::{Trace, Trouble, Verdict};

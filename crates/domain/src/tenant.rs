@@ -98,6 +98,16 @@ words! {
     }
 }
 
+words! {
+    /// What a customer is asked to consent to.
+    LinkKind {
+        /// A user signs in, and we read as that user, with a refresh token.
+        Delegated = "delegated",
+        /// An administrator grants our app permissions of its own.
+        Application = "application",
+    }
+}
+
 impl Source {
     /// Whom a token must be for to read this source.
     pub fn audience(self) -> Audience {

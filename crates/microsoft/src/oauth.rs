@@ -5,8 +5,8 @@
 //! in a signed token, that it is for the tenant that was asked for.
 //!
 //! Here are the calls that repeat for years: redeeming a refresh token, and signing in as the app itself. What happens
-//! once per customer stands in modules of its own: finding the tenant ([`discovery`]), a person who agrees in a browser
-//! ([`code`], [`admin_consent`]) or elsewhere ([`device`]).
+//! once per customer stands in modules of its own: finding the tenant (`discovery`), a person who agrees in a browser
+//! (`code`, `admin_consent`) or elsewhere (`device`).
 
 mod admin_consent;
 mod assertion;

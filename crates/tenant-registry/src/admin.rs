@@ -11,7 +11,7 @@ use crate::keyring::KeyRing;
 use crate::registry::{NoKeys, Registry};
 use crate::rules;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, clocks, replicas, secrets, tenants, troubles};
+use crate::store::{self, replicas, secrets, tenants, troubles};
 use crate::vault::VaultError;
 
 /// A tenant as `tocsin tenant list` and `show` print it.
@@ -219,6 +219,16 @@ impl Registry {
         finish(tx, stored.state, TenantState::Active).await
     }
 
+    /// Lets whoever looks after a tenant try its credential at once. What is known of its troubles stays.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`], or the database refuses.
+    pub async fn try_now(&self, tenant: TenantId) -> Result<(), AdminError> {
+        let (mut tx, stored) = self.lock(tenant).await?;
+        tenants::set_state(&mut tx, tenant, stored.state, true).await?;
+        finish(tx, stored.state, stored.state).await.map(drop)
+    }
+
     /// Each key of the ring, and each that the database needs, with the number of tenants under it.
     /// Works without an open registry, since a missing key is what one looks for here.
     ///
@@ -259,7 +269,7 @@ impl Registry {
         Ok(audit::append(tx, tenant, self.actor(), action, &details).await?)
     }
 
-    async fn lock(&self, tenant: TenantId) -> Result<(PgTransaction<'static>, StoredTenant), AdminError> {
+    pub(crate) async fn lock(&self, tenant: TenantId) -> Result<(PgTransaction<'static>, StoredTenant), AdminError> {
         let mut tx = store::begin(&self.pool).await?;
         let stored = tenants::lock(&mut tx, tenant).await?.ok_or_else(|| not_found(tenant))?;
         Ok((tx, stored))

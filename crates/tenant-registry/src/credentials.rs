@@ -19,7 +19,7 @@ use crate::vault::{Place, VaultError};
 /// rotated token from being offered again.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A refresh token that is not used dies after this.
-const TOKEN_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// A refresh token in the clear, for the length of one call.
 #[derive(Debug)]

@@ -136,6 +136,17 @@ impl Registry {
         self.enrol(&wanted, rules.replace_token, Existing::Refused).await
     }
 
+    /// Adds one tenant that waits for its consent, whatever its app: it is active once a link has connected it.
+    ///
+    /// # Errors
+    /// As [`Registry::add`].
+    pub async fn add_invited(&self, draft: TenantDraft, rules: &ImportRules) -> Result<Enrolled, AdminError> {
+        let mut wanted = draft.check(rules).map_err(AdminError::Invalid)?;
+        // Permissions of the app itself have not been granted yet either.
+        wanted.app.uses_refresh_token = true;
+        self.enrol(&wanted, false, Existing::Refused).await
+    }
+
     /// Adds a tenant or brings it up to date.
     pub(crate) async fn enrol(&self, wanted: &Wanted, replace_token: bool, existing: Existing) -> Result<Enrolled, AdminError> {
         let outcome = self.try_enrol(wanted, replace_token, existing).await;

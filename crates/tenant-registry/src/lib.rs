@@ -2,12 +2,14 @@
 
 mod admin;
 mod audit;
+mod candidates;
 mod clocks;
 mod config;
 mod credentials;
 mod enrol;
 mod import;
 mod keyring;
+mod links;
 mod offboard;
 mod process;
 mod registry;
@@ -28,6 +30,7 @@ pub use enrol::{EnrolKind, Enrolled};
 pub use import::{ImportError, ImportReport, LineOutcome};
 pub use keyring::change::RingTarget;
 pub use keyring::{KeyId, KeyRing, KeyRingError};
+pub use links::{Accepted, Invitation, Invited, LinkRefused, LinkStatus, SignInBegun, Step, StepResult, Ticket};
 pub use offboard::{Alerts, Erased, Removal, Stored};
 pub use process::ProcessMark;
 pub use registry::{NoKeys, OpenError, Registry};

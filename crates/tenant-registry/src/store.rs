@@ -8,9 +8,10 @@ use sqlx::postgres::PgQueryResult;
 use sqlx::{PgPool, PgTransaction};
 
 pub(crate) mod audit;
-pub(crate) mod erasures;
 pub(crate) mod clocks;
+pub(crate) mod erasures;
 pub(crate) mod leases;
+pub(crate) mod links;
 pub(crate) mod replicas;
 pub(crate) mod rotations;
 pub(crate) mod secrets;

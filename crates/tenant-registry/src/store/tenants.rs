@@ -200,6 +200,12 @@ pub(crate) async fn note_refresh(
     exactly_one(&result)
 }
 
+/// Where a tenant stands as `dash.tenant_health` shows it, needs included.
+pub(crate) async fn state_shown(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<TenantState, sqlx::Error> {
+    let statement = sqlx::query("-- tenants::state_shown\nselect state from dash.tenant_health where directory_id = $1").bind(tenant.0);
+    state_of(&statement.fetch_one(&mut **tx).await?)
+}
+
 const SUMMARY: &str = "select t.tenant, t.name, t.cloud, t.app, t.sources, h.state, h.since, h.reason, h.action, h.error_code, h.trace_id,
         h.answered_at, t.token_expires_at, t.last_refresh_at, t.created_at
     from tocsin.tenant t join dash.tenant_health h on h.directory_id = t.tenant";

@@ -77,7 +77,7 @@ async fn the_nearest_clock_comes_first_and_says_who_must_do_what(pool: PgPool) {
     world.registry.set_app_clocks(&[]).await.unwrap();
     let left: Vec<_> = world.registry.clocks(Some(id(1))).await.unwrap().into_iter().map(|clock| clock.clock).collect();
     assert_eq!(left, ["refresh-token", "consent"]);
-    world.registry.remove(id(1)).await.unwrap();
+    world.registry.remove(id(1), tenant_registry::Alerts::Keep).await.unwrap();
     assert_eq!(world.registry.clocks(Some(id(1))).await.unwrap(), []);
     assert_eq!(world.count("select count(*) from tocsin.tenant_consent").await, 0);
     world.registry.set_access_end(id(1), Some(in_two_days)).await.unwrap_err();

@@ -14,8 +14,19 @@ use crate::world::{CLIENT, World, eventually, id, quick, rules, world};
 /// Tables with a row for a tenant that stay when its alerts are deleted: the tombstone, its lease, what was destroyed
 /// with the removal itself, and the record of all this.
 const STAY: [&str; 13] = [
-    "tenant", "lease", "tenant_key", "tenant_secret", "trouble", "audit", "audit_head", "erasure", "tenant_access", "tenant_consent", "clock_warning",
-    "link", "sign_in",
+    "tenant",
+    "lease",
+    "tenant_key",
+    "tenant_secret",
+    "trouble",
+    "audit",
+    "audit_head",
+    "erasure",
+    "tenant_access",
+    "tenant_consent",
+    "clock_warning",
+    "link",
+    "sign_in",
 ];
 const GO: [&str; 10] =
     ["alert", "alert_version", "alert_event", "incident", "incident_redirect", "reread", "reconciliation", "gap", "quarantine", "feed"];

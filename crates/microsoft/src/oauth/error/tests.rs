@@ -149,12 +149,7 @@ fn the_log_line_has_what_support_asks_for_and_no_description() {
 #[test]
 fn a_refusal_that_came_through_the_browser_is_judged_by_its_numbers() {
     for (error, description, verdict, code) in [
-        (
-            "access_denied",
-            Some("AADSTS65004: declined.\r\nTrace ID: 3939d04c-d7ba\r\nTimestamp: x"),
-            Verdict::NeedsConsent,
-            "AADSTS65004",
-        ),
+        ("access_denied", Some("AADSTS65004: declined.\r\nTrace ID: 3939d04c-d7ba\r\nTimestamp: x"), Verdict::NeedsConsent, "AADSTS65004"),
         ("consent_required", Some("AADSTS90094: an administrator"), Verdict::NeedsConsent, "AADSTS90094"),
         ("access_denied", None, Verdict::NeedsConsent, "access_denied"),
         ("temporarily_unavailable", None, Verdict::Retry, "temporarily_unavailable"),

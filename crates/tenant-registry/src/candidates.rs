@@ -1,0 +1,134 @@
+//! A refresh token that has arrived and is not trusted yet.
+//!
+//! It is sealed at once, like any other, but in a place of its own beside whatever the tenant has. It is redeemed from
+//! there until everything has been proved, and only then takes the place of the tenant's token, in one transaction with
+//! the state. Until then a live connection goes on as if nothing had happened, and a proof that fails or a process that
+//! dies leaves it alone (I18).
+
+use domain::{RefreshToken, TenantId, TenantState, Ticks};
+use serde_json::json;
+
+use crate::admin::{AdminError, StateChange};
+use crate::audit;
+use crate::credentials::{Opened, TOKEN_LIFE};
+use crate::links::{Accepted, is_live};
+use crate::registry::Registry;
+use crate::store::secrets::NewToken;
+use crate::store::{self, links, secrets, tenants, troubles};
+use crate::vault::Place;
+
+impl Registry {
+    /// Seals a candidate: the first one of a sign-in, or the successor of one that was redeemed. Answers its version.
+    ///
+    /// # Errors
+    /// When it cannot be sealed, or the database refuses.
+    pub async fn seal_candidate(&self, tenant: TenantId, client_id: &str, token: &RefreshToken) -> Result<i64, AdminError> {
+        let vault = self.vault()?;
+        let (mut tx, stored) = self.lock(tenant).await?;
+        let key = match &stored.wrapped_key {
+            Some(wrapped) => vault.unwrap(tenant, wrapped).await?,
+            None => {
+                let (key, wrapped) = vault.new_data_key(tenant).await?;
+                secrets::insert_key(&mut tx, tenant, &wrapped).await?;
+                key
+            }
+        };
+        let version = secrets::candidate(&mut *tx, tenant).await?.map_or(1, |standing| standing.version + 1);
+        let sealed = key.seal(&Place::of_candidate(tenant, client_id, version), token)?;
+        secrets::put_candidate(&mut tx, tenant, version, client_id, &sealed).await?;
+        tx.commit().await?;
+        Ok(version)
+    }
+
+    /// Opens the candidate of a tenant.
+    ///
+    /// # Errors
+    /// [`AdminError::Conflict`] when there is none for this app; another sign-in may have ended first.
+    pub async fn open_candidate(&self, tenant: TenantId, client_id: &str) -> Result<Opened, AdminError> {
+        let vault = self.vault()?;
+        let stored = secrets::candidate(&self.pool, tenant).await?.filter(|stored| stored.client_id == client_id).ok_or_else(gone)?;
+        let key = vault.unwrap(tenant, &stored.wrapped).await?;
+        let token = key.open(&Place::of_candidate(tenant, client_id, stored.version), &stored.sealed)?;
+        Ok(Opened { token, version: stored.version })
+    }
+
+    /// Puts the proved candidate in the place of the tenant's token, makes the tenant active and ends the link.
+    ///
+    /// A paused tenant stays paused: that was the operator's word.
+    ///
+    /// # Errors
+    /// [`AdminError::Conflict`] when the tenant was connected or removed meanwhile, or the candidate is another one.
+    pub async fn promote_candidate(
+        &self,
+        accepted: &Accepted,
+        client_id: &str,
+        version: i64,
+        now: Ticks,
+    ) -> Result<StateChange, AdminError> {
+        let vault = self.vault()?;
+        let tenant = accepted.invited.tenant;
+        let (mut tx, stored) = self.lock(tenant).await?;
+        let wrapped = stored.wrapped_key.as_ref().ok_or_else(gone)?;
+        let candidate = secrets::candidate(&mut *tx, tenant).await?.filter(|found| found.version == version).ok_or_else(gone)?;
+        let key = vault.unwrap(tenant, wrapped).await?;
+        let token = key.open(&Place::of_candidate(tenant, client_id, version), &candidate.sealed)?;
+        let next = stored.secret.as_ref().map_or(1, |secret| secret.version + 1);
+        let sealed = key.seal(&Place::of_refresh_token(tenant, client_id, next), &token)?;
+        let new = NewToken { version: next, client_id, sealed: &sealed, import_mac: &key.import_mac(&token) };
+        let after = self.connect(&mut tx, accepted, stored.state).await?;
+        secrets::put_imported(&mut tx, tenant, &new).await?;
+        secrets::drop_candidate(&mut tx, tenant).await?;
+        if let Some(at) = now.to_timestamp() {
+            tenants::note_refresh(&mut tx, tenant, at, now.plus(TOKEN_LIFE).to_timestamp()).await?;
+        }
+        store::announce_change(&mut tx).await?;
+        tx.commit().await?;
+        Ok(StateChange { before: stored.state, after })
+    }
+
+    /// Makes a tenant active that was proved to open to the app's own credential, and ends the link.
+    ///
+    /// # Errors
+    /// As [`Registry::promote_candidate`].
+    pub async fn promote_application(&self, accepted: &Accepted) -> Result<StateChange, AdminError> {
+        let (mut tx, stored) = self.lock(accepted.invited.tenant).await?;
+        let after = self.connect(&mut tx, accepted, stored.state).await?;
+        store::announce_change(&mut tx).await?;
+        tx.commit().await?;
+        Ok(StateChange { before: stored.state, after })
+    }
+
+    /// Throws the candidate of a tenant away.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn drop_candidate(&self, tenant: TenantId) -> Result<(), AdminError> {
+        let (mut tx, _) = self.lock(tenant).await?;
+        secrets::drop_candidate(&mut tx, tenant).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn connect(&self, tx: &mut sqlx::PgTransaction<'_>, accepted: &Accepted, stored: TenantState) -> Result<TenantState, AdminError> {
+        let invited = &accepted.invited;
+        let shown = tenants::state_shown(tx, invited.tenant).await?;
+        if matches!(shown, TenantState::Removed | TenantState::Offboarding) {
+            return Err(AdminError::Conflict("the tenant was removed meanwhile".to_owned()));
+        }
+        if is_live(shown) && !invited.replaces {
+            return Err(AdminError::Conflict("the tenant was connected meanwhile, and this link may not replace a connection".to_owned()));
+        }
+        let after = if stored == TenantState::Paused { TenantState::Paused } else { TenantState::Active };
+        tenants::set_state(tx, invited.tenant, after, true).await?;
+        troubles::clear(tx, invited.tenant).await?;
+        if !links::end_this(tx, invited.tenant, invited.link).await? {
+            return Err(AdminError::Conflict("the link has ended meanwhile".to_owned()));
+        }
+        let details = json!({ "link": invited.link, "kind": invited.kind, "replaced": is_live(shown) });
+        audit::append(tx, invited.tenant, self.actor(), "tenant.connected", &details).await?;
+        Ok(after)
+    }
+}
+
+fn gone() -> AdminError {
+    AdminError::Conflict("another sign-in of this tenant has ended first: begin again from the link".to_owned())
+}
