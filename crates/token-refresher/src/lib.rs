@@ -4,6 +4,7 @@ mod agenda;
 mod breaker;
 mod config;
 mod core;
+pub mod enrol;
 mod lane;
 mod outbox;
 mod redeemer;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use config::Config;
 pub use core::Deps;
+pub use enrol::{Answer, Enrol, EnrolDeps, NotConnected, in_plain_words, steps_of, title};
 pub use redeemer::{Redeemer, Refused};
 pub use source::TokenSource;
 pub use vault::{OpenedToken, RotateError, TokenVault, VaultError};

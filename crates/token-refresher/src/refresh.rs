@@ -83,6 +83,7 @@ impl Core {
                 rehearsal::point("refresh.answered").await.map_err(rehearsed)?;
                 let fence = tenant.fence();
                 noted(fence, self.vault.app_worked(fence, self.clock.now()).await)?;
+                self.vault.granted(fence, &tenant.sources, audience, &redeemed.granted).await;
                 Ok(redeemed.access)
             }
             Grant::RefreshToken => {
@@ -146,6 +147,7 @@ impl Core {
         // The redeemed version has worked. Where it was replaced a moment ago, the vault keeps it as
         // the previous one until its successor has worked as well.
         noted(fence, self.vault.worked(fence, version, came_at).await)?;
+        self.vault.granted(fence, &tenant.sources, audience, &redeemed.granted).await;
         Ok(access)
     }
 
