@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod consent;
 mod health;
 mod ops;
 mod recorder;
 
+pub use consent::{CALLBACK_PATH, ConsentSettings, ConsentState, consent_router, read_answer, serve_consent, serve_consent_at};
 pub use health::FRESH_WITHIN;
 pub use ops::{OpsState, ops_router, serve_ops};
 pub use recorder::{MetricsError, install_metrics, recorder, upkeep};
