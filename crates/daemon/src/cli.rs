@@ -187,6 +187,19 @@ pub(crate) enum Tenant {
     Pause(Named),
     /// Read a paused tenant again, or try one in trouble at once.
     Resume(Named),
+    /// Make a link by which a customer connects his tenant, and wait until he has.
+    Invite(Invite),
+    /// Connect a tenant by signing in at this machine, for hosts that no customer's browser reaches.
+    Connect(Connect),
+    /// Try the connection of a tenant now: exit 0 if it works, 3 if not.
+    Verify {
+        /// Which tenant.
+        #[command(flatten)]
+        named: Named,
+        /// How long to wait for the daemon.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
     /// Stop reading a tenant and destroy its token and data key. Its alerts stay, unless you say otherwise.
     Remove {
         /// Which tenant.
@@ -202,6 +215,79 @@ pub(crate) enum Tenant {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// A tenant that may be new.
+#[derive(Debug, Args)]
+pub(crate) struct MaybeNew {
+    /// What you call this customer.
+    pub(crate) name: String,
+    /// The directory of a customer that is not here yet: its id (GUID) or one of its domains.
+    #[arg(long, value_name = "GUID|DOMAIN")]
+    pub(crate) tenant: Option<String>,
+    /// A key of the section `clouds`; for a new tenant.
+    #[arg(long, default_value = "global", requires = "tenant")]
+    pub(crate) cloud: String,
+    /// A key of the section `apps`; for a new tenant.
+    #[arg(long, default_value = "main", requires = "tenant")]
+    pub(crate) app: String,
+    /// What to read; may be repeated; for a new tenant.
+    #[arg(long = "source", value_name = "SOURCE", default_value = "graph-alerts", requires = "tenant")]
+    pub(crate) sources: Vec<String>,
+    /// Do not ask whether the directory of a domain is the right one.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Let the new connection replace one that works, once it is proved.
+    #[arg(long)]
+    pub(crate) relink: bool,
+}
+
+/// `tocsin tenant invite`
+///
+/// Examples:
+///   tocsin tenant invite contoso --tenant contoso.com
+///   tocsin tenant invite contoso --no-wait --json
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// Whom to invite.
+    #[command(flatten)]
+    pub(crate) who: MaybeNew,
+    /// How long the link is good.
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = humantime::parse_duration)]
+    pub(crate) expires: Duration,
+    /// Print the link and end.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Wait no longer than this; the link stays good.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Draw the link as a QR code, too.
+    #[arg(long)]
+    pub(crate) qr: bool,
+    /// Call the open link back instead of making one.
+    #[arg(long, conflicts_with_all = ["tenant", "qr", "relink"])]
+    pub(crate) cancel: bool,
+}
+
+/// `tocsin tenant connect`
+///
+/// Examples:
+///   tocsin tenant connect contoso --tenant contoso.com
+///   tocsin tenant connect contoso --paste
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// Whom to connect.
+    #[command(flatten)]
+    pub(crate) who: MaybeNew,
+    /// No browser on this machine: sign in anywhere, then paste the address that the browser ends at.
+    #[arg(long)]
+    pub(crate) paste: bool,
+    /// Sign in with a code on another device. Many customers forbid it, and a policy of theirs can end it at any time.
+    #[arg(long, conflicts_with = "paste")]
+    pub(crate) device_code: bool,
+    /// Print the address and open no browser.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
 }
 
 /// A tenant, by directory id or name.

@@ -5,15 +5,18 @@ mod asking;
 mod audit;
 mod backfill;
 mod config;
+mod connect;
 mod db;
 mod doctor;
 mod healthcheck;
+mod invite;
 mod key;
 mod quarantine;
 mod reconcile;
 mod removal;
 mod serve;
 mod tenant;
+mod verify;
 
 use crate::cli::{Cli, Command};
 use crate::config::Config;

@@ -6,6 +6,7 @@
 
 mod apps;
 mod clocks;
+mod console;
 mod keys;
 mod ladder;
 mod raw;
@@ -22,6 +23,7 @@ use domain::{AppName, CloudName};
 use microsoft::Cloud;
 
 pub(crate) use apps::{AppConfig, CredentialFiles};
+pub(crate) use console::ConsoleConfig;
 pub(crate) use keys::Origin;
 pub(crate) use secret_file::{read_secret_file, shared_with_group};
 
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     /// Address of the ops endpoint.
     pub(crate) ops_listen: SocketAddr,
+    /// The pages that customers see.
+    pub(crate) console: ConsoleConfig,
     /// Clouds, built in and configured.
     pub(crate) clouds: BTreeMap<CloudName, Cloud>,
     /// App registrations.
@@ -193,6 +197,7 @@ impl Config {
             kept_together: false,
             log: LogConfig { level: raw.log.level, format: raw.log.format },
             ops_listen,
+            console: console::check(raw.console)?,
             clouds,
             apps,
             poll: PollConfig {

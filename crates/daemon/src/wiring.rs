@@ -9,13 +9,14 @@
 use std::sync::Arc;
 
 use alert_poller::{MicrosoftSource, Poller};
-use console::{OpsState, ops_router, serve_ops};
+use console::{ConsentState, OpsState, consent_router, ops_router, serve_consent_at, serve_ops};
 use domain::health::{Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
 use sink::{CursorStore, PgStore, SinkWorker};
 use sqlx::PgPool;
 use tenant_registry::{Registry, RegistryWorker, Upkeep};
+use token_refresher::{Enrol, EnrolDeps};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -48,13 +49,17 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let (poller_says, poller_status) = status();
     let (sink_says, sink_status) = status();
 
+    let sign_in = SignIn::new(http.clone(), clock.clone());
+    let api = AlertsApi::new(http, clock.clone());
+    let apps = Arc::new(config.apps.iter().map(|(name, app)| (name.clone(), app.app.clone())).collect());
+    let credentials = Arc::new(config.credentials());
     let (tokens, refresher) = token_refresher::start(
         token_refresher::Deps {
-            redeemer: Arc::new(SignIn::new(http.clone(), clock.clone())),
+            redeemer: Arc::new(sign_in.clone()),
             vault: Arc::new(registry.clone()),
             clouds: clouds.clone(),
-            apps: Arc::new(config.apps.iter().map(|(name, app)| (name.clone(), app.app.clone())).collect()),
-            credentials: Arc::new(config.credentials()),
+            apps: Arc::clone(&apps),
+            credentials: credentials.clone(),
             clock: clock.clone(),
             chance: chance.clone(),
             tenants: tenants.clone(),
@@ -66,7 +71,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let tokens = Arc::new(tokens);
     let poller = Poller::new(
         alert_poller::Deps {
-            source: Arc::new(MicrosoftSource::new(AlertsApi::new(http, clock.clone()), clouds)),
+            source: Arc::new(MicrosoftSource::new(api.clone(), clouds.clone())),
             tokens: tokens.clone(),
             cursors: Arc::new(CursorStore::new(pool.clone())),
             clock: clock.clone(),
@@ -80,6 +85,11 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         config.poller(),
     );
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
+    let enrol = Enrol::new(
+        EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
+        Some(tokens.as_ref().clone()),
+    );
+    let pages = ConsentState::new(registry.clone().acting_as("console"), enrol, config.consent_pages());
     let upkeep = Upkeep::new(registry.clone());
     let registry =
         RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tokens, tenants_out, reports, registry_says);
@@ -104,6 +114,8 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         console::upkeep(metrics, stop).await;
         Ok::<(), String>(())
     });
+    let console_listen = config.console.listen;
+    stages.add("consent pages", |stop| serve_consent_at(console_listen, consent_router(pages), stop));
     stages.add("ops endpoint", |stop| serve_ops(ops, router, stop));
     Ok(stages)
 }

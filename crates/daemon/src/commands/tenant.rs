@@ -15,7 +15,7 @@ use tenant_registry::{
 };
 use zeroize::Zeroizing;
 
-use super::Setting;
+use super::{Setting, connect, invite, verify};
 use crate::cli::{Named, Tenant};
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
@@ -31,6 +31,9 @@ pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failur
         Tenant::Set { .. } => "tenant set",
         Tenant::Pause(_) => "tenant pause",
         Tenant::Resume(_) => "tenant resume",
+        Tenant::Invite(_) => "tenant invite",
+        Tenant::Connect(_) => "tenant connect",
+        Tenant::Verify { .. } => "tenant verify",
         Tenant::Remove { .. } => "tenant remove",
     };
     match command {
@@ -63,6 +66,11 @@ pub(super) async fn run(setting: &Setting, command: Tenant) -> Result<(), Failur
                 changed(setting, &found, registry.resume(found.id).await.map_err(failure)?)
             })
             .await
+        }
+        Tenant::Invite(options) => with_keys(setting, name, async |registry| invite::run(setting, registry, options).await).await,
+        Tenant::Connect(options) => with_keys(setting, name, async |registry| connect::run(setting, registry, options).await).await,
+        Tenant::Verify { named, timeout } => {
+            without_keys(setting, name, async |registry, pool| verify::run(setting, registry, pool, &named, timeout).await).await
         }
         Tenant::Remove { named, delete_alerts, keep_alerts, yes } => {
             let wanted = match (delete_alerts, keep_alerts) {
@@ -158,7 +166,7 @@ fn changed(setting: &Setting, tenant: &TenantSummary, change: StateChange) -> Re
     }
 }
 
-fn rules(setting: &Setting, replace_token: bool) -> ImportRules {
+pub(super) fn rules(setting: &Setting, replace_token: bool) -> ImportRules {
     let apps = setting.config.apps.iter().map(|(name, app)| {
         let rule = AppRule { client_id: app.app.client_id.clone(), uses_refresh_token: app.app.grant == microsoft::Grant::RefreshToken };
         (name.clone(), rule)

@@ -107,6 +107,7 @@ mod tests {
     fn app(set: &[(&str, &str)]) -> Result<AppConfig, String> {
         let of = |key: &str, default: &str| set.iter().find(|(name, _)| *name == key).map_or(default, |(_, value)| value).to_owned();
         let raw = raw::App {
+            client_secret_expires: String::new(),
             client_id: "x".to_owned(),
             client_secret_file: of("client_secret_file", ""),
             certificate_file: of("certificate_file", ""),

@@ -15,8 +15,16 @@ use super::raw::Raw;
 
 const DEFAULTS: &str = include_str!("../../../../config/default.toml");
 const CLOUD_KEYS: &[&str] = &["login_url", "graph_url", "defender_url", "portal_url", "graph_scope", "defender_scope", "allow_plaintext"];
-const APP_KEYS: &[&str] =
-    &["client_id", "client_secret_file", "client_secret_expires", "certificate_file", "private_key_file", "federated_token_file", "grant", "endpoint"];
+const APP_KEYS: &[&str] = &[
+    "client_id",
+    "client_secret_file",
+    "client_secret_expires",
+    "certificate_file",
+    "private_key_file",
+    "federated_token_file",
+    "grant",
+    "endpoint",
+];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

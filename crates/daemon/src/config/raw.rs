@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) vault: Vault,
     pub(super) log: Log,
     pub(super) ops: Ops,
+    pub(super) console: Console,
     #[serde(default)]
     pub(super) clouds: BTreeMap<String, Cloud>,
     #[serde(default)]
@@ -48,6 +49,13 @@ pub(super) struct Log {
 #[derive(Deserialize)]
 pub(super) struct Ops {
     pub(super) listen: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Console {
+    pub(super) listen: String,
+    pub(super) public_url: String,
+    pub(super) operator: String,
 }
 
 #[derive(Deserialize)]

@@ -49,4 +49,16 @@ impl Config {
     pub(crate) fn credentials(&self) -> FileCredentials {
         FileCredentials::new(self.apps.iter().map(|(name, app)| (name.clone(), app.credential.clone())).collect())
     }
+
+    /// How the pages that customers see present themselves.
+    pub(crate) fn consent_pages(&self) -> console::ConsentSettings {
+        let origins: std::collections::BTreeSet<_> =
+            self.clouds.values().map(|cloud| cloud.login_url.origin().ascii_serialization()).collect();
+        console::ConsentSettings {
+            public_url: self.console.public_url.clone(),
+            operator: self.console.operator.clone(),
+            sign_in_origins: origins.into_iter().collect(),
+            callback_path: console::CALLBACK_PATH.to_owned(),
+        }
+    }
 }

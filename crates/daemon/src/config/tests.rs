@@ -2,6 +2,8 @@
 
 use microsoft::Grant;
 
+use domain::Ticks;
+
 use super::*;
 
 fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {

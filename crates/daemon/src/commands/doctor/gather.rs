@@ -9,9 +9,9 @@ use super::names::Names;
 use super::{database, network};
 use crate::commands::{Setting, tenant};
 use crate::config::Config;
-use crate::secrets::read_credential;
 use crate::database::{Purpose, Reached, SchemaState, state};
 use crate::failure::{Exit, Failure};
+use crate::secrets::read_credential;
 
 /// Looks at everything; `only` names one tenant.
 ///
