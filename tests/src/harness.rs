@@ -1,5 +1,6 @@
 //! Building a small world, and counting what it came to.
 
+pub mod browser;
 pub mod canary;
 pub mod changes;
 pub mod elsewhere;
@@ -14,8 +15,10 @@ pub mod server;
 pub mod side_by_side;
 pub mod signals;
 pub mod tally;
+pub mod visitor;
 pub mod world;
 
+pub use browser::Browser;
 pub use changes::Changes;
 pub use elsewhere::serve_elsewhere;
 pub use eventually::eventually;
@@ -28,4 +31,5 @@ pub use proxy::{Proxy, Target};
 pub use server::OwnPostgres;
 pub use side_by_side::side_by_side;
 pub use tally::Tally;
+pub use visitor::{Seen, Visitor};
 pub use world::{Setup, World};

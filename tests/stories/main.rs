@@ -3,6 +3,7 @@
 mod auditing;
 mod bad_input;
 mod commands;
+mod consent;
 mod contract;
 mod crashes;
 mod doctor;

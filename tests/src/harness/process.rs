@@ -74,6 +74,26 @@ pub async fn finish(mut command: Command, input: &str) -> anyhow::Result<Finishe
     Ok(Finished { status, stdout: String::from_utf8(stdout)?, stderr: String::from_utf8(stderr)? })
 }
 
+/// Runs a command that asks for a line of input once it has printed one: `reply` gets the printed line.
+///
+/// # Errors
+/// As [`run`], or when the reply fails.
+pub async fn converse(
+    config: &Path,
+    arguments: &[&str],
+    reply: impl AsyncFnOnce(&str) -> anyhow::Result<String>,
+) -> anyhow::Result<Finished> {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let mut child = tocsin(config, arguments)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (mut stdin, stdout) = (child.stdin.take().context("no stdin")?, child.stdout.take().context("no stdout")?);
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).await?;
+    stdin.write_all(format!("{}\n", reply(line.trim()).await?).as_bytes()).await?;
+    drop(stdin);
+    let Output { status, stderr, .. } = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await??;
+    Ok(Finished { status, stdout: line, stderr: String::from_utf8(stderr)? })
+}
+
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -225,12 +245,7 @@ impl Daemon {
     /// # Errors
     /// When it does not say so within half a minute.
     pub async fn replica_id(&self) -> anyhow::Result<uuid::Uuid> {
-        eventually("the daemon says which replica it is", Duration::from_secs(30), async || {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let said = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["replica.id"].as_str()?.parse().ok();
-            log.lines().rev().find_map(said).ok_or_else(|| self.last_words())
-        })
-        .await
+        Ok(self.said("replica.id").await?.parse()?)
     }
 
     /// Where its ops endpoint listens, as it says in its log.
@@ -238,12 +253,23 @@ impl Daemon {
     /// # Errors
     /// When it does not say so within half a minute.
     pub async fn ops_address(&self) -> anyhow::Result<String> {
-        eventually("the daemon says where its ops endpoint listens", Duration::from_secs(30), async || {
+        self.said("ops.address").await
+    }
+
+    /// Where the pages are that customers see, as it says in its log.
+    ///
+    /// # Errors
+    /// As [`Daemon::ops_address`].
+    pub async fn console_address(&self) -> anyhow::Result<String> {
+        self.said("console.address").await
+    }
+
+    /// The last text that its log has under this name.
+    async fn said(&self, field: &str) -> anyhow::Result<String> {
+        eventually(&format!("the daemon says its {field}"), Duration::from_secs(30), async || {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let line = log
-                .lines()
-                .rev()
-                .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["ops.address"].as_str().map(str::to_owned));
+            let line =
+                log.lines().rev().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?[field].as_str().map(str::to_owned));
             line.ok_or_else(|| self.last_words())
         })
         .await

@@ -99,11 +99,12 @@ impl World {
     pub fn toml(&self, extra: &str) -> String {
         let (folder, url) = (self.folder.path().display(), self.cloud.base_url());
         let database = self.database.as_ref().map(|database| format!("[database]\nurl = \"{}\"\n", database.url())).unwrap_or_default();
+        let console = if extra.contains("[console]") { "" } else { "[console]\nlisten = \"127.0.0.1:0\"\n" };
         let poll = if extra.contains("[poll]") { "" } else { "[poll]\ninterval = \"1s\"\n" };
         format!(
             "state_dir = \"{folder}/state\"\n{database}[vault]\nkey_file = \"{folder}/keys/ring\"\n[ops]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n\
              [clouds.lab]\nlogin_url = \"{url}\"\ngraph_url = \"{url}\"\ndefender_url = \"{url}\"\nportal_url = \"{url}/portal\"\nallow_plaintext = true\n\
-             [apps.main]\nclient_id = \"{}\"\nclient_secret_file = \"{folder}/app.secret\"\n{poll}{extra}\n",
+             [apps.main]\nclient_id = \"{}\"\nclient_secret_file = \"{folder}/app.secret\"\n{console}{poll}{extra}\n",
             self.cloud.client_id(),
         )
     }
@@ -141,6 +142,18 @@ impl World {
     /// When it cannot be run.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<super::Finished> {
         run(&self.config, arguments).await
+    }
+
+    /// Runs a command that asks for a line; see [`super::process::converse`].
+    ///
+    /// # Errors
+    /// As [`World::run`].
+    pub async fn converse(
+        &self,
+        arguments: &[&str],
+        reply: impl AsyncFnOnce(&str) -> anyhow::Result<String>,
+    ) -> anyhow::Result<super::Finished> {
+        super::process::converse(&self.config, arguments, reply).await
     }
 
     /// Starts a daemon; its log is a file of its own.

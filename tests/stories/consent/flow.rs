@@ -1,0 +1,182 @@
+//! The way that everybody takes who does nothing wrong, and the ways round it.
+
+use anyhow::Context;
+use e2e::harness::{Visitor, eventually};
+use simulator::SourceMix;
+
+use super::{Desk, SOON, url_of};
+
+#[tokio::test]
+async fn a_link_connects_a_customer_and_his_alerts_arrive() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::All, "").await?;
+    let tenant = desk.tenant(0)?;
+    let invitation = desk.invite(&tenant, &[]).await?;
+    let link = url_of(&invitation)?;
+    assert!(link.starts_with(&desk.base()), "{link}");
+    assert_eq!(desk.state(&tenant).await?, "awaiting-consent");
+
+    let mut visitor = Visitor::new()?;
+    let page = visitor.open(&link).await?;
+    for words in [
+        "Night &amp; Watch asks to read your security alerts",
+        &tenant.directory_id.to_string(),
+        "What is stored",
+        "How to end it",
+        "Continue to Microsoft",
+    ] {
+        assert!(page.body.contains(words), "{words}: {}", page.body);
+    }
+    assert!(visitor.cookies.is_empty(), "looking uses nothing up, not even a cookie");
+    for (header, words) in [
+        ("content-security-policy", "default-src 'none'"),
+        ("content-security-policy", "frame-ancestors 'none'"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert!(page.headers.get(header).is_some_and(|value| value.contains(words)), "{header}: {:?}", page.headers);
+    }
+
+    let left = desk.leave(&mut visitor, &link).await?;
+    let cookie = &left.headers["set-cookie"];
+    for word in ["__Host-", "Secure", "HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(cookie.contains(word), "{cookie}");
+    }
+    assert!(!cookie.contains("Domain"), "{cookie}");
+    let asked = left.to.clone().context("no redirect")?;
+    let field = |name: &str| asked.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
+    assert!(asked.path().starts_with(&format!("/{}/oauth2/v2.0/authorize", tenant.directory_id)), "{asked}");
+    assert_eq!((field("code_challenge_method").as_str(), field("response_type").as_str()), ("S256", "code"));
+    assert!(field("code_challenge").len() == 43 && field("nonce").len() >= 43 && field("state").len() >= 43, "{asked}");
+
+    let back = visitor.follow(&left).await?;
+    let progress = visitor.follow(&back).await?;
+    assert_eq!((progress.status, progress.to.as_ref().map(|to| to.path())), (303, Some("/consent/progress")));
+    desk.becomes(&tenant, "active").await?;
+    let last = visitor.follow(&progress).await?;
+    assert!(last.body.contains("Connected. Thank you"), "{}", last.body);
+    eventually("his alerts are stored", SOON, async || {
+        let stored =
+            desk.world.run(&["alerts", "list", "--json"]).await.and_then(|done| done.ok()?.json()).map_err(|error| error.to_string())?;
+        if stored.as_array().is_some_and(|rows| rows.len() >= 5) { Ok(()) } else { Err(stored.to_string()) }
+    })
+    .await?;
+
+    let again = Visitor::new()?.open(&link).await?;
+    assert_eq!(again.status, 410, "a link is good once");
+    let refused = desk.world.run(&["tenant", "invite", &tenant.name]).await?;
+    assert_eq!(refused.code(), 5);
+    assert!(refused.stderr.contains("--relink"), "{}", refused.stderr);
+    let verified = desk.world.run(&["tenant", "verify", &tenant.name]).await?.ok()?;
+    assert!(verified.stdout.contains("works; 3 of 3 sources"), "{}", verified.stdout);
+    desk.end().await
+}
+
+#[tokio::test]
+async fn whoever_waits_sees_the_checklist_grow() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::Both, "").await?;
+    let tenant = desk.tenant(0)?;
+    let id = tenant.directory_id.to_string();
+    desk.invite(&tenant, &[]).await?;
+    let mut visitor = Visitor::new()?;
+    // The second link ends the first; the waiting command prints its own on stdout, which is read from the database's side.
+    let link = url_of(&desk.invite(&tenant, &[]).await?)?;
+    let answer = desk.answered(&mut visitor, &link).await?;
+    visitor.open(&answer).await?;
+    desk.becomes(&tenant, "active").await?;
+    let shown = desk.world.run(&["tenant", "invite", &tenant.name, "--relink", "--no-wait", "--qr"]).await?.ok()?;
+    assert!(shown.stdout.lines().count() > 10 && shown.stdout.contains('█'), "the link is drawn: {}", shown.stdout);
+    let called_back = desk.world.run(&["tenant", "invite", &id, "--cancel"]).await?.ok()?;
+    assert!(called_back.stdout.contains("good no more"), "{}", called_back.stdout);
+    let gone = shown.stdout.lines().find(|line| line.starts_with("http")).context("no link")?.to_owned();
+    assert_eq!(Visitor::new()?.open(&gone).await?.status, 410);
+    desk.end().await
+}
+
+#[tokio::test]
+async fn a_live_connection_is_replaced_only_when_asked_and_only_by_one_that_is_proved_i18() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::GraphOnly, "").await?;
+    let tenant = desk.tenant(0)?;
+    desk.world.import_all().await?;
+    desk.becomes(&tenant, "active").await?;
+    let before = version(&desk).await?;
+    let link = url_of(&desk.invite_known(&tenant, &["--relink"]).await?)?;
+    let mut visitor = Visitor::new()?;
+    let answer = desk.answered(&mut visitor, &link).await?;
+    // Somebody says no: nothing changes.
+    let declined = format!(
+        "{}?error=access_denied&error_description=AADSTS65004%3A+declined&state={}",
+        answer.split('?').next().unwrap_or_default(),
+        state_of(&answer)?
+    );
+    let refused = visitor.open(&declined).await?;
+    let told = visitor.follow(&refused).await?;
+    assert!(told.body.contains("Not connected yet"), "{}", told.body);
+    assert_eq!((desk.state(&tenant).await?.as_str(), version(&desk).await?), ("active", before));
+    // The link is still good, and a whole sign-in replaces the token.
+    let answer = desk.answered(&mut visitor, &link).await?;
+    let progress = visitor.open(&answer).await?;
+    eventually("the new connection stands", SOON, async || {
+        let page = visitor.clone().follow(&progress).await.map_err(|error| error.to_string())?;
+        if page.body.contains("Connected. Thank you") { Ok(()) } else { Err(page.body) }
+    })
+    .await?;
+    assert!(version(&desk).await? > before, "another token stands there");
+    assert_eq!(desk.state(&tenant).await?, "active");
+    desk.end().await
+}
+
+#[tokio::test]
+async fn an_address_can_be_pasted_where_no_browser_is() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::GraphOnly, "").await?;
+    let tenant = desk.tenant(0)?;
+    let id = tenant.directory_id.to_string();
+    let mut visitor = Visitor::new()?;
+    let finished = desk
+        .world
+        .converse(&["tenant", "connect", &tenant.name, "--tenant", &id, "--cloud", "lab", "--paste"], async |address| {
+            let back = visitor.open(address).await?;
+            Ok(back.to.context("no answer")?.to_string())
+        })
+        .await?;
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    assert!(finished.stderr.contains("Connected: alerts are read from now on"), "{}", finished.stderr);
+    desk.becomes(&tenant, "active").await?;
+    desk.end().await
+}
+
+#[tokio::test]
+async fn an_administrator_grants_the_app_its_own_permissions() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::GraphOnly, "").await?;
+    let app = format!(
+        "\n[apps.own]\nclient_id = \"{}\"\nclient_secret_file = \"{}\"\ngrant = \"client_credentials\"\n",
+        desk.world.cloud.client_id(),
+        desk.world.path("app.secret").display()
+    );
+    let config = std::fs::read_to_string(&desk.world.config)? + &app;
+    std::fs::write(&desk.world.config, config)?;
+    let mut desk = desk;
+    desk.restart().await?;
+    let tenant = desk.tenant(0)?;
+    let link = url_of(&desk.invite(&tenant, &["--app", "own"]).await?)?;
+    assert_eq!(desk.state(&tenant).await?, "awaiting-consent", "before anybody has consented");
+    let mut visitor = Visitor::new()?;
+    let left = desk.leave(&mut visitor, &link).await?;
+    assert!(left.to.as_ref().is_some_and(|to| to.path().ends_with("/v2.0/adminconsent")), "{:?}", left.to);
+    let back = visitor.follow(&left).await?;
+    visitor.follow(&back).await?;
+    desk.becomes(&tenant, "active").await?;
+    desk.end().await
+}
+
+/// The version of the only stored token.
+async fn version(desk: &Desk) -> anyhow::Result<i64> {
+    let pool = desk.world.pool().await?;
+    Ok(sqlx::query_scalar("select version from tocsin.tenant_secret where kind = 'refresh-token'").fetch_one(&pool).await?)
+}
+
+fn state_of(answer: &str) -> anyhow::Result<String> {
+    let answer = reqwest::Url::parse(answer)?;
+    let state = answer.query_pairs().find(|(name, _)| name == "state").map(|(_, value)| value.into_owned());
+    state.context("no state")
+}
