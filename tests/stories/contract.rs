@@ -205,9 +205,12 @@ async fn the_read_side_has_exactly_the_columns_and_types_of_the_contract() -> an
             "audit.previous",
             "audit_head.hash",
             "incident.hash",
+            "link.secret_hash",
             "quarantine.hash",
             "quarantine.raw_bytes",
             "schema_history.checksum",
+            "sign_in.browser_hash",
+            "sign_in.state_hash",
             "tenant_secret.import_mac"
         ],
         "a hash, a body, a keyed hash"

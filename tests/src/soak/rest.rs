@@ -36,11 +36,16 @@ pub struct Calm {
 }
 
 impl Calm {
-    /// By how many bytes memory grew, by the line that fits the windows best.
+    /// By how many bytes memory grew, by the line that fits the windows best, once the largest step is taken out: a heap
+    /// takes some megabytes at a time and keeps them, which ends; what grows for ever takes a step in every window.
     pub fn grown(&self) -> f64 {
-        let count = self.rss.len() as f64;
-        let (middle, mean) = ((count - 1.0) / 2.0, self.rss.iter().map(|rss| *rss as f64).sum::<f64>() / count);
-        let places = || self.rss.iter().enumerate().map(|(place, rss)| (place as f64 - middle, *rss as f64 - mean));
+        let steps = || self.rss.windows(2).map(|pair| pair[1] as f64 - pair[0] as f64);
+        let largest = steps().fold(0.0, f64::max);
+        let at = steps().position(|step| step == largest).unwrap_or(usize::MAX);
+        let rss: Vec<f64> = self.rss.iter().enumerate().map(|(place, rss)| *rss as f64 - if place > at { largest } else { 0.0 }).collect();
+        let count = rss.len() as f64;
+        let (middle, mean) = ((count - 1.0) / 2.0, rss.iter().sum::<f64>() / count);
+        let places = || rss.iter().enumerate().map(|(place, rss)| (place as f64 - middle, *rss - mean));
         let spread: f64 = places().map(|(place, _)| place * place).sum();
         if spread > 0.0 { places().map(|(place, rss)| place * rss).sum::<f64>() / spread * (count - 1.0) } else { 0.0 }
     }
@@ -154,12 +159,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_that_of_the_line_through_all_windows() {
-        let calm = |rss: Vec<u64>| Calm { pid: 1, span: Duration::from_secs(60), fds: vec![9, 12, 10], rss };
-        assert_eq!(calm(vec![5 << 20; 4]).grown(), 0.0);
-        let steady = calm(vec![1 << 20, 2 << 20, 3 << 20, 4 << 20]);
-        assert!((steady.grown() - 3.0 * 1_048_576.0).abs() < 1.0 && (steady.slope() - 30.0).abs() < 0.001);
-        assert!(calm(vec![4 << 20, 4 << 20, 1 << 20]).grown() < 0.0);
-        assert_eq!(steady.more_fds(), 1);
+    fn growth_is_that_of_the_line_through_all_windows_and_one_step_is_none() {
+        let megabytes = |rss: &[f64]| {
+            let rss = rss.iter().map(|megabytes| (megabytes * f64::from(1 << 20)) as u64).collect();
+            Calm { pid: 1, span: Duration::from_secs(60), fds: vec![9, 12, 10], rss }
+        };
+        let grown = |rss: &[f64]| megabytes(rss).grown() / f64::from(1 << 20);
+        assert_eq!(grown(&[5.0; 4]), 0.0);
+        assert!(grown(&[72.8, 72.8, 72.8, 76.2, 76.4, 76.6]) < 0.6);
+        assert!(grown(&[43.1, 43.1, 46.9, 45.8, 46.4, 46.2]) < 0.0);
+        assert!(grown(&[4.0, 4.0, 1.0]) < 0.0);
+        let steady: Vec<f64> = (0..6).map(f64::from).collect();
+        assert!((3.5..=5.0).contains(&grown(&steady)), "{}", grown(&steady));
+        assert!(megabytes(&steady).slope() > 30.0);
+        assert_eq!(megabytes(&steady).more_fds(), 1);
     }
 }

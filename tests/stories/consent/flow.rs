@@ -1,8 +1,10 @@
 //! The way that everybody takes who does nothing wrong, and the ways round it.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use e2e::harness::{Visitor, eventually};
-use simulator::SourceMix;
+use simulator::{Settings, SourceMix};
 
 use super::{Desk, SOON, url_of};
 
@@ -99,7 +101,7 @@ async fn a_live_connection_is_replaced_only_when_asked_and_only_by_one_that_is_p
     let tenant = desk.tenant(0)?;
     desk.world.import_all().await?;
     desk.becomes(&tenant, "active").await?;
-    let before = version(&desk).await?;
+    let before = connected_by(&desk).await?;
     let link = url_of(&desk.invite_known(&tenant, &["--relink"]).await?)?;
     let mut visitor = Visitor::new()?;
     let answer = desk.answered(&mut visitor, &link).await?;
@@ -112,7 +114,7 @@ async fn a_live_connection_is_replaced_only_when_asked_and_only_by_one_that_is_p
     let refused = visitor.open(&declined).await?;
     let told = visitor.follow(&refused).await?;
     assert!(told.body.contains("Not connected yet"), "{}", told.body);
-    assert_eq!((desk.state(&tenant).await?.as_str(), version(&desk).await?), ("active", before));
+    assert_eq!((desk.state(&tenant).await?.as_str(), connected_by(&desk).await?), ("active", before.clone()));
     // The link is still good, and a whole sign-in replaces the token.
     let answer = desk.answered(&mut visitor, &link).await?;
     let progress = visitor.open(&answer).await?;
@@ -121,7 +123,7 @@ async fn a_live_connection_is_replaced_only_when_asked_and_only_by_one_that_is_p
         if page.body.contains("Connected. Thank you") { Ok(()) } else { Err(page.body) }
     })
     .await?;
-    assert!(version(&desk).await? > before, "another token stands there");
+    assert_ne!(connected_by(&desk).await?, before, "another token stands there");
     assert_eq!(desk.state(&tenant).await?, "active");
     desk.end().await
 }
@@ -142,6 +144,72 @@ async fn an_address_can_be_pasted_where_no_browser_is() -> anyhow::Result<()> {
     assert_eq!(finished.code(), 0, "{finished:?}");
     assert!(finished.stderr.contains("Connected: alerts are read from now on"), "{}", finished.stderr);
     desk.becomes(&tenant, "active").await?;
+    desk.end().await
+}
+
+#[tokio::test]
+async fn whoever_sits_at_the_machine_connects_by_its_own_browser() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::Both, "").await?;
+    let tenant = desk.tenant(0)?;
+    let id = tenant.directory_id.to_string();
+    let mut visitor = Visitor::new()?;
+    let finished = desk
+        .world
+        .converse(&["tenant", "connect", &tenant.name, "--tenant", &id, "--cloud", "lab"], async |address| {
+            anyhow::ensure!(address.starts_with("http://localhost:"), "{address}");
+            let left = desk.leave(&mut visitor, address).await?;
+            let back = visitor.follow(&left).await?;
+            let progress = visitor.follow(&back).await?;
+            anyhow::ensure!(progress.status == 303, "{} {}", progress.status, progress.body);
+            Ok(String::new())
+        })
+        .await?;
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    assert!(finished.stderr.contains("Connected: alerts are read from now on"), "{}", finished.stderr);
+    desk.becomes(&tenant, "active").await?;
+    desk.end().await
+}
+
+#[tokio::test]
+async fn a_code_on_another_device_is_taken_with_a_warning_and_declined_codes_connect_nobody() -> anyhow::Result<()> {
+    let cloud = Settings { tenants: 1, history: 5, sources: SourceMix::GraphOnly, device_interval: Duration::ZERO, ..Settings::default() };
+    let desk = Desk::open(cloud, "").await?;
+    let tenant = desk.tenant(0)?;
+    let id = tenant.directory_id.to_string();
+    let words = ["tenant", "connect", &tenant.name, "--tenant", &id, "--cloud", "lab", "--device-code"];
+    for (agrees, code, state) in [(false, 1, "awaiting-consent"), (true, 0, "active")] {
+        let finished = desk
+            .world
+            .converse(&words, async |line| {
+                let typed = line.split_whitespace().next_back().context("no code")?;
+                desk.world.cloud.decide_device(typed, agrees)?;
+                Ok(String::new())
+            })
+            .await?;
+        assert_eq!(finished.code(), code, "{finished:?}");
+        assert!(finished.stderr.contains("Microsoft recommends that organisations block"), "{}", finished.stderr);
+        desk.becomes(&tenant, state).await?;
+    }
+    desk.end().await
+}
+
+#[tokio::test]
+async fn a_directory_is_found_by_its_domain_and_asked_about_and_never_in_another_cloud() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::GraphOnly, "").await?;
+    let tenant = desk.tenant(0)?;
+    let domain = tenant.domain.clone();
+    let unasked = desk.world.run(&["tenant", "invite", &tenant.name, "--tenant", &domain, "--cloud", "lab", "--no-wait"]).await?;
+    assert_eq!(unasked.code(), 2, "nobody is there to ask: {unasked:?}");
+    assert!(unasked.stderr.contains(&tenant.directory_id.to_string()), "{}", unasked.stderr);
+    let words = ["tenant", "invite", &tenant.name, "--tenant", &domain, "--cloud", "lab", "--no-wait", "--yes", "--json"];
+    let invited = desk.world.run(&words).await?.ok()?.json()?;
+    assert_eq!(invited["directory_id"], tenant.directory_id.to_string());
+    for (cloud, directory, code) in [("lab", "nobody.example", 4), ("mars", &domain, 2)] {
+        let refused =
+            desk.world.run(&["tenant", "invite", "Somebody", "--tenant", directory, "--cloud", cloud, "--no-wait", "--yes"]).await?;
+        assert_eq!(refused.code(), code, "{refused:?}");
+        assert_eq!(refused.complaint()?.lines().count(), 1);
+    }
     desk.end().await
 }
 
@@ -169,10 +237,10 @@ async fn an_administrator_grants_the_app_its_own_permissions() -> anyhow::Result
     desk.end().await
 }
 
-/// The version of the only stored token.
-async fn version(desk: &Desk) -> anyhow::Result<i64> {
+/// By what the token is recognised that connected the only tenant: rotation leaves it alone, another connection does not.
+async fn connected_by(desk: &Desk) -> anyhow::Result<Vec<u8>> {
     let pool = desk.world.pool().await?;
-    Ok(sqlx::query_scalar("select version from tocsin.tenant_secret where kind = 'refresh-token'").fetch_one(&pool).await?)
+    Ok(sqlx::query_scalar("select import_mac from tocsin.tenant_secret where kind = 'refresh-token'").fetch_one(&pool).await?)
 }
 
 fn state_of(answer: &str) -> anyhow::Result<String> {

@@ -59,7 +59,7 @@ pub const FAULTS: &[Entry] = &[
     fault(40, "odd `expires_in`", &[Process, Simulation("OddExpiresIn"), Test(ANSWERS, "fault_40_a_life_in_any_form_is_a_life_between_a_minute_and_a_day_and_a_bit")]),
     fault(41, "signing keys rotated or missing", &[Test("crates/microsoft/tests/it/onboarding.rs", "fault_41_changed_keys_are_fetched_once_and_not_for_every_stranger")]),
     fault(42, "sign-in temporarily unavailable", &[Process, Simulation("SignInUnavailable"), Test(ANSWERS, "fault_42_a_service_that_is_unavailable_for_a_while_marks_nobody")]),
-    fault(43, "user disabled in mid-flight: 401 with a claims challenge", &[Process, Simulation("Unauthorized"), Test("crates/microsoft/src/alerts/refusal.rs", "fault_43_a_claims_challenge_calls_for_a_person")]),
+    fault(43, "user disabled in mid-flight: 401 with a claims challenge", &[Process, Simulation("Unauthorized"), Test("crates/microsoft/src/alerts/refusal/tests.rs", "fault_43_a_claims_challenge_calls_for_a_person")]),
     // The database.
     fault(44, "database down at the start", &[Process, Simulation("StoreAway"), Test("tests/stories/proof/database_away.rs", "fault_44_a_daemon_that_starts_without_its_database_says_so_in_one_sentence")]),
     fault(45, "database stops immediately", &[Process, Simulation("StoreAway"), Test("tests/stories/proof/commits.rs", "fault_45_five_immediate_stops_of_postgres_lose_nothing_that_was_committed")]),

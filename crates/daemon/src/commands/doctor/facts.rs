@@ -112,6 +112,9 @@ pub(super) struct ServerFacts {
     pub(super) reader_exceeds: Vec<String>,
     /// Rows of ordinary months that lie in the default partition.
     pub(super) misplaced_rows: i64,
+    /// Entries of the audit log that were walked, and how many of them are not as they were written.
+    pub(super) audit_entries: u64,
+    pub(super) audit_problems: u64,
     pub(super) replicas: i64,
     pub(super) leases_due: i64,
     pub(super) leases_held: i64,

@@ -143,7 +143,9 @@ async fn look(
         Some(named) => Some(registry.find(named).await.map_err(tenant::failure)?),
         None => None,
     };
-    let server = database::server(pool, embedded).await?;
+    let mut server = database::server(pool, embedded).await?;
+    let walked = registry.verify_audit(one.as_ref().map(|tenant| tenant.id), &[]).await.map_err(tenant::failure)?;
+    (server.audit_entries, server.audit_problems) = (walked.entries, walked.problems);
     let (tenants, clouds) = database::tenants(pool, one.as_ref().map(|tenant| tenant.id), names).await?;
     facts.tenants = tenants;
     database::apps(pool, &mut facts.apps, names).await?;

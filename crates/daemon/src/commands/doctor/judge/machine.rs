@@ -186,6 +186,20 @@ pub(super) fn key_versions(facts: &KeyFacts) -> Check {
     check
 }
 
+pub(super) fn audit(server: &ServerFacts) -> Check {
+    let why = "who did what has to be believed after a break-in";
+    let walked = counted(i64::try_from(server.audit_entries).unwrap_or(i64::MAX), "entry").replace("entrys", "entries");
+    let check = Check::ok("audit log", why, format!("{walked}, each as it was written"));
+    match server.audit_problems {
+        0 => check,
+        problems => check.but(
+            Outcome::Fail,
+            format!("{} in {walked}", counted(i64::try_from(problems).unwrap_or(i64::MAX), "finding")),
+            "you: see what with: tocsin audit verify; compare with a backup and with the heads that you kept elsewhere",
+        ),
+    }
+}
+
 pub(super) fn daemons(server: &ServerFacts, daemon: &DaemonFacts) -> Check {
     let check =
         Check::ok("daemons", "nobody else collects alerts", format!("{} seen in the last ten seconds", counted(server.replicas, "daemon")));

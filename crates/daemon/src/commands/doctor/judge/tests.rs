@@ -108,6 +108,7 @@ fn each_fault_of_the_machine_is_named() {
     assert_eq!(complaints(|facts| there(facts).reader_lacks.push("dash.alert".to_owned())), [("dashboards' role", Warn)]);
     assert_eq!(complaints(|facts| there(facts).reader_exceeds.push("tocsin.tenant".to_owned())), [("dashboards' role", Fail)]);
     assert_eq!(complaints(|facts| there(facts).misplaced_rows = 3), [("partitions", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).audit_problems = 1), [("audit log", Fail)]);
     assert_eq!(complaints(|facts| there(facts).leases_held = 1), [("leases", Warn)]);
     assert_eq!(complaints(|facts| there(facts).version = 140_011), [("database", Fail)]);
     assert_eq!(complaints(|facts| facts.daemon = answers(false)), [("ops endpoint", Fail)]);
