@@ -23,7 +23,8 @@ pub const SCHEMA: &[&str] = &[
              end if;
          end if;
          select holder into who from tocsin.lease where tenant = new.tenant;
-         if session_user like 'soak\\_%'
+         -- Released and not yet claimed, a customer is nobody's: the epoch still stands, and a claim waits for this writer.
+         if session_user like 'soak\\_%' and who is not null
             and not exists (select from soak.replica r where r.login = session_user and r.replica = who) then
              insert into soak.stale (login, tenant, what, holder) values (session_user, new.tenant, tg_table_name, who);
          end if;
