@@ -15,15 +15,14 @@ mod headers;
 mod pages;
 mod rate;
 
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tenant_registry::{LinkRefused, Registry, Ticket};
@@ -32,11 +31,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::ops::serve;
 pub use callback::read_answer;
 use rate::Rate;
 
-/// How long a browser that is still reading may hold up the stop.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// How often an address that is taken is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
 /// Where Microsoft sends the browser back to, under the public address.
@@ -88,7 +86,7 @@ impl ConsentState {
 /// The pages of the consent flow.
 pub fn consent_router(state: ConsentState) -> Router {
     let callback_path = state.inner.settings.callback_path.clone();
-    let headers = state.clone();
+    let (headers, bucket) = (state.clone(), state.clone());
     let router = Router::new()
         .route("/consent/{link}", get(landing).post(begin))
         .route("/consent/progress", get(callback::progress))
@@ -96,6 +94,10 @@ pub fn consent_router(state: ConsentState) -> Router {
         .route(&callback_path, get(callback::callback))
         .fallback(nothing_here);
     router
+        .layer(from_fn(move |request: Request, next: Next| {
+            let bucket = bucket.clone();
+            async move { if bucket.inner.rate.admits() { next.run(request).await } else { too_many() } }
+        }))
         .layer(map_response(move |response: Response| {
             let headers = headers.clone();
             async move { headers::guard(&headers.inner.settings, response) }
@@ -103,27 +105,11 @@ pub fn consent_router(state: ConsentState) -> Router {
         .with_state(state)
 }
 
-/// Serves the pages until `stop`, then gives browsers a second to finish reading.
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn serve_consent(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
-    let farewell = async {
-        stop.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
-    };
-    tokio::select! {
-        ended = serving => ended,
-        () = farewell => Ok(()),
-    }
-}
-
-/// The same at an address that may be taken. Alerts come first: a second daemon on one host reads its tenants without
+/// Serves the pages at an address that may be taken. Alerts come first: a second daemon on one host reads its tenants without
 /// pages, and serves them when the first one has gone.
 ///
 /// # Errors
-/// As [`serve_consent`].
+/// As [`serve`].
 pub async fn serve_consent_at(address: SocketAddr, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     let mut told = false;
     let listener = loop {
@@ -141,7 +127,7 @@ pub async fn serve_consent_at(address: SocketAddr, router: Router, stop: Cancell
         }
     };
     tracing::info!(console.address = %listener.local_addr()?, "the pages of the consent flow are served");
-    serve_consent(listener, router, stop).await
+    serve(listener, router, stop).await
 }
 
 async fn landing(State(state): State<ConsentState>, Path(link): Path<String>) -> Response {
@@ -154,9 +140,6 @@ async fn landing(State(state): State<ConsentState>, Path(link): Path<String>) ->
 
 async fn begin(State(state): State<ConsentState>, Path(link): Path<String>, headers: HeaderMap) -> Response {
     let inner = &state.inner;
-    if !inner.rate.admits() {
-        return too_many();
-    }
     if !headers::from_our_own_page(&headers, &inner.settings.public_url) {
         return callback::refuse(&state, None, "the form was sent by a page of another site").await;
     }

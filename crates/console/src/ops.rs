@@ -68,7 +68,7 @@ pub fn ops_router(state: OpsState) -> Router {
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve_ops(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
     let farewell = async {
         stop.cancelled().await;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use console::{OpsState, ops_router, recorder, serve_ops};
+use console::{OpsState, ops_router, recorder, serve};
 use domain::clock::ManualClock;
 use domain::health::{Stage, StageStatus};
 use domain::{Clock, Ticks};
@@ -37,7 +37,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve_ops(listener, ops_router(state), stop.clone()));
+        let served = tokio::spawn(serve(listener, ops_router(state), stop.clone()));
         Self { address, clock, stages, stop, served }
     }
 

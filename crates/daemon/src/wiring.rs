@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use alert_poller::{MicrosoftSource, Poller};
-use console::{ConsentState, OpsState, consent_router, ops_router, serve_consent_at, serve_ops};
+use console::{ConsentState, OpsState, consent_router, ops_router, serve, serve_consent_at};
 use domain::health::{Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
@@ -116,6 +116,6 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     });
     let console_listen = config.console.listen;
     stages.add("consent pages", |stop| serve_consent_at(console_listen, consent_router(pages), stop));
-    stages.add("ops endpoint", |stop| serve_ops(ops, router, stop));
+    stages.add("ops endpoint", |stop| serve(ops, router, stop));
     Ok(stages)
 }

@@ -70,9 +70,6 @@ impl Fields {
 /// `GET` of the callback.
 pub(super) async fn callback(State(state): State<ConsentState>, uri: Uri, headers: HeaderMap) -> Response {
     let inner = &state.inner;
-    if !inner.rate.admits() {
-        return too_many();
-    }
     let fields = match Fields::read(uri.query().unwrap_or_default()) {
         Ok(fields) => fields,
         Err(reason) => return refuse(&state, None, reason).await,
@@ -146,6 +143,10 @@ fn browser_of(headers: &HeaderMap) -> Option<Ticket> {
 
 /// The same page whatever is wrong, with a reference under which log and audit have the reason.
 pub(super) async fn refuse(state: &ConsentState, named: Option<TenantId>, reason: &str) -> Response {
+    // Each is a row of the audit, which only grows: a flood of them is turned away unwritten.
+    if !state.inner.rate.admits_refusal() {
+        return too_many();
+    }
     let reference = audit(state, named, reason).await;
     (StatusCode::BAD_REQUEST, pages::refused(&state.inner.settings, &reference)).into_response()
 }

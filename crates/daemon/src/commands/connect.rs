@@ -7,7 +7,7 @@ use std::io::BufRead as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use console::{ConsentSettings, ConsentState, consent_router, read_answer, serve_consent};
+use console::{ConsentSettings, ConsentState, consent_router, read_answer, serve};
 use domain::{LinkKind, SystemClock};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
 use tenant_registry::{Invitation, Registry, Ticket};
@@ -38,7 +38,7 @@ pub(super) async fn run(setting: &Setting, registry: &Registry, options: Connect
     } else if options.paste {
         paste(setting, registry, &enrol, &invitation, kind).await
     } else {
-        serve(setting, registry, enrol, &invitation, tenant.id, options.no_browser).await
+        by_browser(setting, registry, enrol, &invitation, tenant.id, options.no_browser).await
     }
 }
 
@@ -58,7 +58,7 @@ fn enrol(setting: &Setting, registry: &Registry) -> Result<Enrol, Failure> {
     Ok(Enrol::new(deps, None))
 }
 
-async fn serve(
+async fn by_browser(
     setting: &Setting,
     registry: &Registry,
     enrol: Enrol,
@@ -73,7 +73,7 @@ async fn serve(
     let settings = ConsentSettings { public_url: public_url.clone(), callback_path: "/".to_owned(), ..setting.config.consent_pages() };
     let state = ConsentState::new(registry.clone(), enrol, settings);
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve_consent(listener, consent_router(state), stop.clone()));
+    let serving = tokio::spawn(serve(listener, consent_router(state), stop.clone()));
 
     let address = format!("{public_url}consent/{}", *invitation.ticket.text());
     setting.output.note("open this address in a browser of this machine, and sign in with an account of the customer's directory:");

@@ -38,7 +38,18 @@ struct Access {
     granted: Vec<String>,
 }
 
+/// Proves and connects. A token that was not proved is of no use to anybody and does not stay.
 pub(super) async fn prove(enrol: &Enrol, accepted: &Accepted, browser: &Ticket, answer: Answer) -> Result<(), NotConnected> {
+    let outcome = try_prove(enrol, accepted, browser, answer).await;
+    if outcome.is_err()
+        && let Err(error) = enrol.deps.registry.drop_candidate(accepted.invited.tenant).await
+    {
+        tracing::warn!(tenant.id = %accepted.invited.tenant, %error, "a token that was not proved stays sealed until the next sign-in");
+    }
+    outcome
+}
+
+async fn try_prove(enrol: &Enrol, accepted: &Accepted, browser: &Ticket, answer: Answer) -> Result<(), NotConnected> {
     let invited = &accepted.invited;
     let mut list = Checklist::new(&enrol.deps.registry, invited);
     let case = match case(enrol, accepted) {
