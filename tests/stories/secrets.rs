@@ -130,7 +130,7 @@ async fn import_all(world: &World, tenants: &[SimTenant], places: &mut Places) -
     let mut waiting = process::tocsin(&world.config, &["tenant", "import", "-"])?;
     let mut waiting = waiting.envs(TRACE).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let pid = waiting.id().context("it has ended")?;
-    places.add_process("tenant import", pid)?;
+    places.add_process("tenant import", pid).await?;
     drop(waiting.stdin.take());
     waiting.wait().await?;
     Ok(())
@@ -197,7 +197,7 @@ async fn no_secret_is_found_outside_of_its_place_whatever_happens() -> anyhow::R
         let place = if path == "/metrics" { Place::Metrics } else { Place::HttpBodies };
         places.add(place, path, format!("{status} {body}"));
     }
-    places.add_process("serve", daemon.pid()?)?;
+    places.add_process("serve", daemon.pid()?).await?;
     for arguments in COMMANDS {
         let arguments: Vec<&str> =
             arguments.iter().map(|word| if *word == "{tenant}" { tenants[0].name.as_str() } else { *word }).collect();

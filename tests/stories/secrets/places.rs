@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use e2e::harness::canary::{Form, Scanner};
-use e2e::harness::{Daemon, World};
+use e2e::harness::{Daemon, World, eventually};
 use rustix::process::Signal;
+
+use super::SOON;
 
 /// A place that somebody else may read. One more is one more line here, and one call of [`Places::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,9 +94,14 @@ impl Places {
     }
 
     /// What others see of a process through `/proc`.
-    pub(super) fn add_process(&mut self, name: &str, pid: u32) -> anyhow::Result<()> {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline"))?;
-        anyhow::ensure!(command.windows(6).any(|six| six == b"tocsin"), "the arguments can be read");
+    pub(super) async fn add_process(&mut self, name: &str, pid: u32) -> anyhow::Result<()> {
+        // Whoever starts a process hears that it began a moment before the kernel has laid out its arguments.
+        let command = eventually("the arguments can be read", SOON, async || {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(|error| error.to_string())?;
+            let ours = command.windows(6).any(|six| six == b"tocsin");
+            if ours { Ok(command) } else { Err(String::from_utf8_lossy(&command).into_owned()) }
+        })
+        .await?;
         self.add(Place::CommandLine, name, command);
         let environ = match std::fs::read(format!("/proc/{pid}/environ")) {
             // The process keeps its memory to itself: then nobody but an almighty root reads this.
