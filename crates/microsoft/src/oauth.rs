@@ -40,7 +40,7 @@ pub use admin_consent::AdminConsentAnswer;
 pub use code::{Ask, Code, Desk, SignedIn};
 pub use device::{DeviceCode, DevicePoll};
 pub use discovery::Directory;
-pub use error::SignInError;
+pub use error::{SignInError, TOO_MANY_REQUESTS};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use {discovery::read as read_discovery, id_token::Expected, id_token::check as check_id_token, keys::Keys};

@@ -170,10 +170,10 @@ impl Enrol {
         Ok((cloud, app))
     }
 
-    /// Waits for the turn at a login host.
+    /// Waits for the turn at a login host. Where that is throttling everybody, a person who waits still asks.
     async fn turn(&self, cloud: &Cloud) {
         if let Some(lane) = self.turns.as_ref().and_then(|tokens| tokens.core.lanes.of(cloud)) {
-            lane.turn().await;
+            lane.turn().await.ok();
         }
     }
 }

@@ -3,12 +3,15 @@
 //! `governor` counts; a fair mutex in front of it makes the callers queue, so that a thousand tenants
 //! that start at once are served in the order in which they came and only the first of the queue
 //! waits on a timer. There is no burst: a second never holds more than its share, wherever it begins.
+//!
+//! A host that answers 429 to several tenants and serves none in between means everybody: it is left alone
+//! for as long as it asked for. One such answer is the affair of one tenant, and holds up nobody else (I10).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use domain::CloudName;
+use domain::{CloudName, TenantId};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -17,26 +20,79 @@ use microsoft::Cloud;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use crate::core::locked;
+
+/// So many tenants are throttled one after the other, and none is served in between, before it is believed that the
+/// host means everybody: of a tenth that are throttled by themselves, five in a row are one in a hundred thousand.
+const IN_A_ROW: usize = 5;
+
+/// The longest that a host is left alone before it is asked again, whatever it says: one bad `Retry-After` must
+/// not blind everybody for an hour.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
 /// The queue in front of one login host.
 pub(crate) struct Lane {
     queue: Mutex<()>,
     clock: Metronome,
     limiter: RateLimiter<NotKeyed, InMemoryState, Metronome, NoOpMiddleware<Duration>>,
+    rest: std::sync::Mutex<Rest>,
+}
+
+/// Whether the host throttles everybody.
+#[derive(Default)]
+struct Rest {
+    throttled: BTreeSet<TenantId>,
+    until: Option<Instant>,
 }
 
 impl Lane {
     fn new(per_second: NonZeroU32) -> Self {
         let clock = Metronome(Instant::now());
         let quota = Quota::per_second(per_second).allow_burst(NonZeroU32::MIN);
-        Self { queue: Mutex::new(()), clock, limiter: RateLimiter::direct_with_clock(quota, clock) }
+        Self { queue: Mutex::new(()), clock, limiter: RateLimiter::direct_with_clock(quota, clock), rest: std::sync::Mutex::default() }
     }
 
     /// Returns when it is the caller's turn to ask.
-    pub(crate) async fn turn(&self) {
+    ///
+    /// # Errors
+    /// Until when the host is left alone, if it throttles everybody: then the queue is sent home at once.
+    pub(crate) async fn turn(&self) -> Result<(), Instant> {
         let _first_in_the_queue = self.queue.lock().await;
-        while let Err(too_early) = self.limiter.check() {
-            sleep(too_early.wait_time_from(self.clock.now())).await;
+        loop {
+            if let Some(until) = self.resting() {
+                return Err(until);
+            }
+            match self.limiter.check() {
+                Ok(()) => return Ok(()),
+                Err(too_early) => sleep(too_early.wait_time_from(self.clock.now())).await,
+            }
         }
+    }
+
+    /// The host answered a tenant with anything but 429.
+    pub(crate) fn served(&self) {
+        *locked(&self.rest) = Rest::default();
+    }
+
+    /// The host answered a tenant with 429 and wants to be left alone for `wait`. Answers for how long nobody asks
+    /// from now on, if this was the one that settled it.
+    pub(crate) fn throttled(&self, tenant: TenantId, wait: Duration) -> Option<Duration> {
+        let mut rest = locked(&self.rest);
+        // What was under way when the rest began says nothing new.
+        if rest.until.is_some_and(|until| until > Instant::now()) {
+            return None;
+        }
+        rest.throttled.insert(tenant);
+        if rest.throttled.len() < IN_A_ROW {
+            return None;
+        }
+        let wait = wait.min(LONGEST_REST);
+        *rest = Rest { throttled: BTreeSet::new(), until: Some(Instant::now() + wait) };
+        Some(wait)
+    }
+
+    fn resting(&self) -> Option<Instant> {
+        locked(&self.rest).until.filter(|until| *until > Instant::now())
     }
 }
 
@@ -84,7 +140,7 @@ mod tests {
         for number in 0..100_u32 {
             let lane = Arc::clone(&lane);
             callers.spawn(async move {
-                lane.turn().await;
+                lane.turn().await.unwrap();
                 (Instant::now(), number)
             });
         }
@@ -97,5 +153,31 @@ mod tests {
             assert!(within <= 20, "{within} in one second");
         }
         assert!(times[99] - times[0] <= Duration::from_secs(6), "the rate is also reached");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_throttles_everybody_is_left_alone_and_one_that_serves_somebody_is_not_i10() {
+        let lane = Lane::new(NonZeroU32::new(20).unwrap());
+        let tenant = |number| TenantId(uuid::Uuid::from_u128(number));
+        let wait = Duration::from_secs(30);
+        for number in [1, 2, 3, 4, 4, 3, 2, 1] {
+            assert_eq!(lane.throttled(tenant(number), wait), None, "four tenants, however often");
+        }
+        lane.served();
+        for number in 1..5 {
+            assert_eq!(lane.throttled(tenant(number), wait), None, "somebody was served meanwhile");
+        }
+        lane.turn().await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(lane.throttled(tenant(5), wait), Some(wait));
+        assert_eq!(lane.throttled(tenant(6), wait), None, "it was under way");
+        assert_eq!(lane.turn().await, Err(begun + wait));
+        sleep(wait).await;
+        lane.turn().await.unwrap();
+        for number in 1..5 {
+            assert_eq!(lane.throttled(tenant(number), wait), None, "it is found out anew");
+        }
+        assert_eq!(lane.throttled(tenant(5), Duration::from_secs(3600)), Some(LONGEST_REST));
+        lane.served();
+        lane.turn().await.unwrap();
     }
 }

@@ -182,7 +182,7 @@ impl Core {
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => return Err(Setback::Stopping),
-            () = lane.turn() => {}
+            turn = lane.turn() => turn.map_err(|until| Setback::Ours(throttled(until - Instant::now())))?,
         }
         // The queue may be a thousand tenants long: they do not all have to meet the same fault.
         match self.breaker(tenant, |breaker| breaker.shut_to(tenant.id, Instant::now())) {
@@ -252,6 +252,17 @@ pub(crate) fn unstored(error: &RotateError) -> Trouble {
     let mut trouble = passing(format!("a new refresh token could not be stored, so its access token was not used: {error}"));
     trouble.action = "the operator of tocsin sees to the database; the token is held and stored as soon as it answers".to_owned();
     trouble
+}
+
+/// Nobody asks this host for now.
+fn throttled(wait: Duration) -> Trouble {
+    Trouble {
+        verdict: Verdict::RetryAfter(wait),
+        reason: "the sign-in service is throttling us for all tenants, so nobody asks it for a moment".to_owned(),
+        action: "nothing; we wait as long as we are asked to. You, if it lasts: lower token_per_second under [budget]".to_owned(),
+        code: None,
+        trace: None,
+    }
 }
 
 fn rehearsed(rehearsed: rehearsal::Rehearsed) -> Setback {

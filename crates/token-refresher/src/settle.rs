@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::ports::NoToken;
 use domain::{AccessToken, Audience, HeldTenant, Report, ReportOrigin, TenantId, Trouble, Verdict, metric, rehearsal};
-use microsoft::Grant;
+use microsoft::{Grant, TOO_MANY_REQUESTS};
 use tokio::time::Instant;
 
 use crate::breaker::Admission;
@@ -79,6 +79,7 @@ impl Core {
         // Taken away at the end of this function: by then what came back is stored, or in memory.
         let mark = slot.mark();
         let outcome = self.attempt(tenant, audience, belief, &mark).await;
+        self.heard(tenant, &outcome);
         let answer = match outcome {
             Err(Setback::Unsaved(unsaved)) => Err(self.settle_unsaved(tenant, slot, audience, *unsaved)),
             // What the old credential came to says nothing about a new one that arrived meanwhile.
@@ -90,6 +91,23 @@ impl Core {
         };
         self.plan(tenant, slot);
         answer
+    }
+
+    /// What an answer says about the login host, whomever it was for.
+    fn heard(&self, tenant: &HeldTenant, outcome: &Result<AccessToken, Setback>) {
+        let Some(lane) = self.clouds.get(&tenant.cloud).and_then(|cloud| self.lanes.of(cloud)) else { return };
+        match outcome {
+            Err(Setback::Refused(Refused { trouble: Trouble { verdict: Verdict::RetryAfter(wait), code, .. }, .. }))
+                if code.as_deref() == Some(TOO_MANY_REQUESTS) =>
+            {
+                if let Some(rest) = lane.throttled(tenant.id, *wait) {
+                    tracing::warn!(cloud = %tenant.cloud, retry_after_s = rest.as_secs(), "the sign-in service is throttling all tenants; nobody asks it for now");
+                }
+            }
+            Ok(_) | Err(Setback::Refused(_) | Setback::Unsaved(_) | Setback::NotOurs(_)) => lane.served(),
+            // Nobody was asked.
+            Err(Setback::Ours(_) | Setback::InDoubt(_) | Setback::Shut(..) | Setback::Stopping) => {}
+        }
     }
 
     /// What came back is held. Without the lease the tenant is not ours to speak for.

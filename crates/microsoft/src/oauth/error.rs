@@ -182,9 +182,12 @@ pub(super) fn refused(status: u16, headers: &HeaderMap, body: &[u8], now: Ticks)
     error.of(refusal.unwrap_or_default())
 }
 
+/// The code of a [`SignInError`] for HTTP 429, whatever came with it.
+pub const TOO_MANY_REQUESTS: &str = "http-429";
+
 fn throttled(wait: Wait) -> SignInError {
     let reason = format!("the sign-in service is throttling us; {}", wait.words());
-    SignInError::new(Verdict::RetryAfter(wait.span), "http-429", reason, "nothing; we wait as long as we are asked to")
+    SignInError::new(Verdict::RetryAfter(wait.span), TOO_MANY_REQUESTS, reason, "nothing; we wait as long as we are asked to")
 }
 
 fn out_of_order(status: u16, wait: Option<Wait>) -> SignInError {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::AccessTokens;
-use domain::{Audience, HeldTenant, TenantState, Verdict};
+use domain::{Audience, HeldTenant, TenantId, TenantState, Verdict};
+use microsoft::TOO_MANY_REQUESTS;
 use token_refresher::Config;
 use tokio::time::{Instant, sleep};
 
@@ -50,47 +51,105 @@ async fn five_thousand_paused_tenants_are_kept_alive_together_within_the_rate_i1
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_the_login_host_throttles_is_asked_later_with_the_very_same_token_i12() {
-    for code in ["http-429", "AADSTS50196"] {
-        let mut world = World::new(Rotation::Strict, HOUR, Config::default());
-        world.sign_in.always(None, Some(Quirk::Refuse(refused(Verdict::RetryAfter(MINUTE), code, false))));
-        // Redeemed lately, so that nobody is kept alive unasked.
-        let last_refresh_at = Some(world.clock.now());
-        let lately = |number| HeldTenant { last_refresh_at, ..(*world.tenant(number)).clone() };
-        let tenants: Vec<_> = (1..=500).map(|number| world.hold(lately(number))).collect();
-        world.run();
-        let polls = |world: &World| {
-            let mut polls = tokio::task::JoinSet::new();
-            for tenant in &tenants {
-                let (source, tenant) = (world.source.clone(), Arc::clone(tenant));
-                polls.spawn(async move { source.access_token(&tenant, Audience::Graph).await.map(drop) });
-            }
-            polls
-        };
-        assert!(polls(&world).join_all().await.into_iter().all(|answer| answer.is_err()));
-        assert_eq!(world.journal.asked().len(), 500);
-        for tenant in &tenants {
-            let row = world.vault.row(tenant.id);
-            assert_eq!((row.version, row.token, row.previous), (1, format!("imported-{}", tenant.id.0.as_u128()), None));
-        }
-        // Everybody who asks meanwhile is sent home unasked.
-        assert!(polls(&world).join_all().await.into_iter().all(|answer| answer.is_err()));
-        assert_eq!(world.journal.asked().len(), 500);
-        world.sign_in.always(None, None);
-        sleep(2 * MINUTE).await;
-        assert!(polls(&world).join_all().await.into_iter().all(|answer| answer.is_ok()));
-        let mut presented: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (at, event) in world.journal.all() {
-            if let Event::Asked { tenant, token, .. } = event {
-                presented.entry(tenant).or_default().push((at, token));
-            }
-        }
-        for (tenant, calls) in &presented {
-            let [(refused_at, first), (again_at, second)] = &calls[..] else { panic!("{tenant}: {calls:?}") };
-            assert_eq!(first, second, "{tenant}");
-            assert!(*again_at - *refused_at >= MINUTE, "{tenant}: {:?}", *again_at - *refused_at);
-        }
-        assert!(busiest_second(&world.journal.asked()) <= 20);
+/// Five hundred tenants who were redeemed lately, so that nobody is kept alive unasked, at a service that refuses.
+fn throttled(code: &'static str) -> (World, Vec<Arc<HeldTenant>>) {
+    let mut world = World::new(Rotation::Strict, HOUR, Config::default());
+    world.sign_in.always(None, Some(Quirk::Refuse(refused(Verdict::RetryAfter(MINUTE), code, false))));
+    let last_refresh_at = Some(world.clock.now());
+    let lately = |number| HeldTenant { last_refresh_at, ..(*world.tenant(number)).clone() };
+    let tenants = (1..=500).map(|number| world.hold(lately(number))).collect();
+    world.run();
+    (world, tenants)
+}
+
+/// All of them ask once, together; how many were given a token.
+async fn poll(world: &World, tenants: &[Arc<HeldTenant>]) -> usize {
+    let mut polls = tokio::task::JoinSet::new();
+    for tenant in tenants {
+        let (source, tenant) = (world.source.clone(), Arc::clone(tenant));
+        polls.spawn(async move { source.access_token(&tenant, Audience::Graph).await.is_ok() });
     }
+    polls.join_all().await.into_iter().filter(|given| *given).count()
+}
+
+/// With what and when each tenant was asked for.
+fn presented(world: &World) -> BTreeMap<TenantId, Vec<(Instant, Option<String>)>> {
+    let mut presented: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (at, event) in world.journal.all() {
+        if let Event::Asked { tenant, token, .. } = event {
+            presented.entry(tenant).or_default().push((at, token));
+        }
+    }
+    presented
+}
+
+fn assert_untouched(world: &World, tenants: &[Arc<HeldTenant>]) {
+    for tenant in tenants {
+        let row = world.vault.row(tenant.id);
+        assert_eq!((row.version, row.token, row.previous), (1, format!("imported-{}", tenant.id.0.as_u128()), None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_the_login_host_sees_is_the_affair_of_each_tenant_and_costs_no_token_i12() {
+    let (world, tenants) = throttled("AADSTS50196");
+    assert_eq!(poll(&world, &tenants).await, 0);
+    assert_eq!(world.journal.asked().len(), 500);
+    assert_untouched(&world, &tenants);
+    // Everybody who asks meanwhile is sent home unasked.
+    assert_eq!(poll(&world, &tenants).await, 0);
+    assert_eq!(world.journal.asked().len(), 500);
+    world.sign_in.always(None, None);
+    sleep(2 * MINUTE).await;
+    assert_eq!(poll(&world, &tenants).await, 500);
+    for (tenant, calls) in &presented(&world) {
+        let [(refused_at, first), (again_at, second)] = &calls[..] else { panic!("{tenant}: {calls:?}") };
+        assert_eq!(first, second, "{tenant}");
+        assert!(*again_at - *refused_at >= MINUTE, "{tenant}: {:?}", *again_at - *refused_at);
+    }
+    assert!(busiest_second(&world.journal.asked()) <= 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_host_that_throttles_everybody_hears_it_from_a_few_and_is_left_alone_i12() {
+    let (mut world, tenants) = throttled(TOO_MANY_REQUESTS);
+    let begun = Instant::now();
+    assert_eq!(poll(&world, &tenants).await, 0);
+    assert!(begun.elapsed() < SECOND, "the queue is sent home at once: {:?}", begun.elapsed());
+    let found_out = world.journal.asked().len();
+    assert!((5..=7).contains(&found_out), "five, and who was on the way then: {found_out}");
+    assert_eq!(world.reported().len(), 500, "everybody who is blind knows why");
+    assert_untouched(&world, &tenants);
+    sleep(30 * SECOND).await;
+    assert_eq!(poll(&world, &tenants).await, 0);
+    assert_eq!(world.journal.asked().len(), found_out, "nobody asks before the minute is over");
+    // It goes on for a while: a few find out, each time.
+    for _ in 0..5 {
+        sleep(MINUTE).await;
+        assert_eq!(poll(&world, &tenants).await, 0);
+    }
+    let asked = world.journal.asked();
+    assert!((10..=42).contains(&asked.len()), "{} in six minutes", asked.len());
+    assert_untouched(&world, &tenants);
+
+    world.sign_in.always(None, None);
+    sleep(10 * MINUTE).await;
+    assert_eq!(poll(&world, &tenants).await, 500, "served again within ten minutes");
+    assert!(busiest_second(&world.journal.asked()) <= 20);
+    for (tenant, calls) in &presented(&world) {
+        let first = &calls[0].1;
+        assert!(calls.iter().all(|(_, token)| token == first), "{tenant}: {calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_that_are_throttled_by_themselves_hold_up_nobody_else_i10() {
+    let (world, tenants) = throttled(TOO_MANY_REQUESTS);
+    world.sign_in.always(None, None);
+    // Every tenth is refused for good.
+    for tenant in tenants.iter().step_by(10) {
+        world.sign_in.always(Some(tenant.id), Some(Quirk::Refuse(refused(Verdict::RetryAfter(MINUTE), TOO_MANY_REQUESTS, false))));
+    }
+    assert_eq!(poll(&world, &tenants).await, 450);
+    assert_eq!(world.journal.asked().len(), 500);
 }

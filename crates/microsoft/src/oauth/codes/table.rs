@@ -26,7 +26,7 @@ pub(super) const TABLE: &[Row] = &[
     ),
     row(&[90055], after_minutes(10), "the sign-in service is throttling this tenant", NOTHING),
     row(
-        &[70021],
+        &[70021, 700_211, 700_212, 700_213],
         TRANSIENT,
         "the federated credential of our app is not known there yet",
         "nothing for ten minutes after it was set up; then you: compare issuer, subject and audience with the app registration",
@@ -201,7 +201,7 @@ pub(super) const TABLE: &[Row] = &[
         "you: remove the credential of this app (client_secret_file and its like), or register its redirect address as type Web",
     ),
     row(
-        &[700_027, 50012, 50013, 500_133, 700_030],
+        &[700_024, 700_027, 50012, 50013, 500_133, 700_030],
         Class::Ours,
         "the certificate or the signature of our app is not accepted",
         "you: check this machine's clock first, then whether the certificate is the one of the app registration and has not expired",

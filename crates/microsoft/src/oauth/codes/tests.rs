@@ -97,6 +97,9 @@ entries! {
     aadsts_50166: 50166, "temporarily_unavailable", 'T', "nothing";
     aadsts_40010: 40010, "temporarily_unavailable", 'T', "nothing";
     aadsts_70021: 70021, "invalid_client", 'T', "nothing";
+    aadsts_700211: 700211, "invalid_client", 'T', "nothing";
+    aadsts_700212: 700212, "invalid_client", 'T', "nothing";
+    aadsts_700213: 700213, "invalid_client", 'T', "nothing";
     aadsts_50000: 50000, "server_error", 'T', "you";
     aadsts_90036: 90036, "server_error", 'T', "you";
     aadsts_90092: 90092, "server_error", 'T', "you";
@@ -182,6 +185,7 @@ entries! {
     aadsts_7000222: 7000222, "invalid_client", 'F', "you";
     aadsts_7000218: 7000218, "invalid_client", 'F', "you";
     aadsts_700025: 700025, "invalid_client", 'F', "you";
+    aadsts_700024: 700024, "invalid_client", 'F', "you";
     aadsts_700027: 700027, "invalid_client", 'F', "you";
     aadsts_50012: 50012, "invalid_client", 'F', "you";
     aadsts_50013: 50013, "invalid_client", 'F', "you";
