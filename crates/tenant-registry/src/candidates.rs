@@ -1,11 +1,17 @@
 //! A refresh token that has arrived and is not trusted yet.
 //!
-//! It is sealed at once, like any other, but in a place of its own beside whatever the tenant has. It is redeemed from
-//! there until everything has been proved, and only then takes the place of the tenant's token, in one transaction with
-//! the state. Until then a live connection goes on as if nothing had happened, and a proof that fails or a process that
-//! dies leaves it alone (I18).
+//! It is sealed at once, like any other, but under the sign-in that brought it, beside whatever the tenant has. It is
+//! redeemed from there until everything has been proved, and only then takes the place of the tenant's token, in one
+//! transaction with the state. Until then a live connection goes on as if nothing had happened, and a proof that fails
+//! or a process that dies leaves it alone (I18).
+//!
+//! When the link ends, because it was called back, another sign-in was first or the tenant was removed, all that its
+//! sign-ins brought is gone at once, and nothing is sealed for them any more: whoever is still proving finds that out
+//! before the next request. What a process that died was proving goes with the upkeep.
 
-use domain::{RefreshToken, TenantId, TenantState, Ticks};
+use std::time::Duration;
+
+use domain::{RefreshToken, TenantState, Ticks};
 use serde_json::json;
 
 use crate::admin::{AdminError, StateChange};
@@ -14,17 +20,33 @@ use crate::credentials::{Opened, TOKEN_LIFE};
 use crate::links::{Accepted, is_live};
 use crate::registry::Registry;
 use crate::store::secrets::NewToken;
-use crate::store::{self, links, secrets, tenants, troubles};
+use crate::store::{self, candidates, links, secrets, tenants, troubles};
 use crate::vault::Place;
 
+/// A proof takes a minute or two, and seals anew with every redemption.
+const LEFT_AFTER: Duration = Duration::from_secs(15 * 60);
+
 impl Registry {
+    /// Sees that a proof may go on.
+    ///
+    /// # Errors
+    /// [`AdminError::Conflict`] when the link has ended, whatever ended it.
+    pub async fn still_wanted(&self, accepted: &Accepted) -> Result<(), AdminError> {
+        if candidates::is_wanted(&self.pool, accepted.invited.tenant, accepted.sign_in).await? { Ok(()) } else { Err(gone()) }
+    }
+
     /// Seals a candidate: the first one of a sign-in, or the successor of one that was redeemed. Answers its version.
     ///
     /// # Errors
-    /// When it cannot be sealed, or the database refuses.
-    pub async fn seal_candidate(&self, tenant: TenantId, client_id: &str, token: &RefreshToken) -> Result<i64, AdminError> {
+    /// [`AdminError::Conflict`] when the link has ended; when it cannot be sealed, or the database refuses.
+    pub async fn seal_candidate(&self, accepted: &Accepted, client_id: &str, token: &RefreshToken) -> Result<i64, AdminError> {
         let vault = self.vault()?;
+        let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
         let (mut tx, stored) = self.lock(tenant).await?;
+        // Under the lock that a removal takes: no key is made for a tenant that is gone.
+        if !candidates::is_wanted(&mut *tx, tenant, sign_in).await? {
+            return Err(gone());
+        }
         let key = match &stored.wrapped_key {
             Some(wrapped) => vault.unwrap(tenant, wrapped).await?,
             None => {
@@ -33,51 +55,47 @@ impl Registry {
                 key
             }
         };
-        let version = secrets::candidate(&mut *tx, tenant).await?.map_or(1, |standing| standing.version + 1);
-        let sealed = key.seal(&Place::of_candidate(tenant, client_id, version), token)?;
-        secrets::put_candidate(&mut tx, tenant, version, client_id, &sealed).await?;
+        let version = candidates::find(&mut *tx, tenant, sign_in).await?.map_or(1, |standing| standing.version + 1);
+        let sealed = key.seal(&Place::of_candidate(tenant, &sign_in.to_string(), client_id, version), token)?;
+        candidates::put(&mut tx, tenant, sign_in, version, client_id, &sealed).await?;
         tx.commit().await?;
         Ok(version)
     }
 
-    /// Opens the candidate of a tenant.
+    /// Opens what a sign-in brought.
     ///
     /// # Errors
-    /// [`AdminError::Conflict`] when there is none for this app; another sign-in may have ended first.
-    pub async fn open_candidate(&self, tenant: TenantId, client_id: &str) -> Result<Opened, AdminError> {
+    /// [`AdminError::Conflict`] when there is nothing of it for this app, or the link has ended.
+    pub async fn open_candidate(&self, accepted: &Accepted, client_id: &str) -> Result<Opened, AdminError> {
         let vault = self.vault()?;
-        let stored = secrets::candidate(&self.pool, tenant).await?.filter(|stored| stored.client_id == client_id).ok_or_else(gone)?;
+        let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
+        let found = candidates::find(&self.pool, tenant, sign_in).await?;
+        let stored = found.filter(|stored| stored.client_id == client_id).ok_or_else(gone)?;
         let key = vault.unwrap(tenant, &stored.wrapped).await?;
-        let token = key.open(&Place::of_candidate(tenant, client_id, stored.version), &stored.sealed)?;
+        let token = key.open(&Place::of_candidate(tenant, &sign_in.to_string(), client_id, stored.version), &stored.sealed)?;
         Ok(Opened { token, version: stored.version })
     }
 
-    /// Puts the proved candidate in the place of the tenant's token, makes the tenant active and ends the link.
+    /// Puts what this sign-in brought, and was proved, in the place of the tenant's token, makes the tenant active and
+    /// ends the link.
     ///
     /// A paused tenant stays paused: that was the operator's word.
     ///
     /// # Errors
-    /// [`AdminError::Conflict`] when the tenant was connected or removed meanwhile, or the candidate is another one.
-    pub async fn promote_candidate(
-        &self,
-        accepted: &Accepted,
-        client_id: &str,
-        version: i64,
-        now: Ticks,
-    ) -> Result<StateChange, AdminError> {
+    /// [`AdminError::Conflict`] when the tenant was connected or removed meanwhile, or the link has ended.
+    pub async fn promote_candidate(&self, accepted: &Accepted, client_id: &str, now: Ticks) -> Result<StateChange, AdminError> {
         let vault = self.vault()?;
-        let tenant = accepted.invited.tenant;
+        let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
         let (mut tx, stored) = self.lock(tenant).await?;
         let wrapped = stored.wrapped_key.as_ref().ok_or_else(gone)?;
-        let candidate = secrets::candidate(&mut *tx, tenant).await?.filter(|found| found.version == version).ok_or_else(gone)?;
+        let candidate = candidates::find(&mut *tx, tenant, sign_in).await?.ok_or_else(gone)?;
         let key = vault.unwrap(tenant, wrapped).await?;
-        let token = key.open(&Place::of_candidate(tenant, client_id, version), &candidate.sealed)?;
+        let token = key.open(&Place::of_candidate(tenant, &sign_in.to_string(), client_id, candidate.version), &candidate.sealed)?;
         let next = stored.secret.as_ref().map_or(1, |secret| secret.version + 1);
         let sealed = key.seal(&Place::of_refresh_token(tenant, client_id, next), &token)?;
         let new = NewToken { version: next, client_id, sealed: &sealed, import_mac: &key.import_mac(&token) };
         let after = self.connect(&mut tx, accepted, stored.state).await?;
         secrets::put_imported(&mut tx, tenant, &new).await?;
-        secrets::drop_candidate(&mut tx, tenant).await?;
         if let Some(at) = now.to_timestamp() {
             tenants::note_refresh(&mut tx, tenant, at, now.plus(TOKEN_LIFE).to_timestamp()).await?;
         }
@@ -98,14 +116,17 @@ impl Registry {
         Ok(StateChange { before: stored.state, after })
     }
 
-    /// Throws the candidate of a tenant away.
+    /// Throws away what this sign-in brought.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn drop_candidate(&self, tenant: TenantId) -> Result<(), AdminError> {
-        let (mut tx, _) = self.lock(tenant).await?;
-        secrets::drop_candidate(&mut tx, tenant).await?;
-        Ok(tx.commit().await?)
+    pub async fn drop_candidate(&self, accepted: &Accepted) -> Result<(), AdminError> {
+        Ok(candidates::forget(&self.pool, accepted.invited.tenant, accepted.sign_in).await?)
+    }
+
+    /// Throws away what nobody goes on proving, of any tenant; how many tokens it were.
+    pub(crate) async fn drop_left_candidates(&self) -> Result<u64, sqlx::Error> {
+        candidates::forget_left(&self.pool, LEFT_AFTER).await
     }
 
     async fn connect(&self, tx: &mut sqlx::PgTransaction<'_>, accepted: &Accepted, stored: TenantState) -> Result<TenantState, AdminError> {
@@ -120,8 +141,8 @@ impl Registry {
         let after = if stored == TenantState::Paused { TenantState::Paused } else { TenantState::Active };
         tenants::set_state(tx, invited.tenant, after, true).await?;
         troubles::clear(tx, invited.tenant).await?;
-        if !links::end_this(tx, invited.tenant, invited.link).await? {
-            return Err(AdminError::Conflict("the link has ended meanwhile".to_owned()));
+        if !links::end_this(tx, accepted).await? {
+            return Err(gone());
         }
         let details = json!({ "link": invited.link, "kind": invited.kind, "replaced": is_live(shown) });
         audit::append(tx, invited.tenant, self.actor(), "tenant.connected", &details).await?;
@@ -130,5 +151,6 @@ impl Registry {
 }
 
 fn gone() -> AdminError {
-    AdminError::Conflict("another sign-in of this tenant has ended first: begin again from the link".to_owned())
+    let words = "the link has ended meanwhile: it was called back, another sign-in was first, or the tenant was removed";
+    AdminError::Conflict(words.to_owned())
 }

@@ -82,6 +82,8 @@ pub struct SignInBegun {
 pub struct Accepted {
     /// Who is connected by it.
     pub invited: Invited,
+    /// The sign-in that was answered.
+    pub sign_in: Uuid,
     /// The address that the answer had to come to.
     pub redirect_uri: String,
 }
@@ -268,7 +270,7 @@ impl Registry {
         links::use_sign_in(&mut tx, tenant, state.id(), sign_in.link).await?;
         audit::append(&mut tx, tenant, self.actor(), "sign-in.answered", &json!({ "link": sign_in.link, "sign_in": state.id() })).await?;
         tx.commit().await?;
-        Ok(Accepted { invited, redirect_uri: sign_in.redirect_uri })
+        Ok(Accepted { invited, sign_in: state.id(), redirect_uri: sign_in.redirect_uri })
     }
 
     /// Writes a refusal into the audit: of the tenant that it names, if that is one of ours, else of the installation.
@@ -304,12 +306,13 @@ impl Registry {
         found.ok_or_else(|| AdminError::NotFound { asked: link.to_string(), hint: None })
     }
 
-    /// Shows how far the proof of a sign-in has come. `done` says that it has ended without a connection.
+    /// Shows how far the proof of a sign-in has come, unless a later one is shown, or one that connected. `done` says
+    /// that it has ended without a connection.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn show_steps(&self, invited: &Invited, steps: &[Step], done: bool) -> Result<(), sqlx::Error> {
-        links::put_steps(&self.pool, invited.tenant, invited.link, steps, done).await
+    pub async fn show_steps(&self, accepted: &Accepted, steps: &[Step], done: bool) -> Result<(), sqlx::Error> {
+        links::put_steps(&self.pool, accepted, steps, done).await
     }
 }
 

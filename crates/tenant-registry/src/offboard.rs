@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin::{AdminError, conflict, not_found};
 use crate::audit;
 use crate::registry::Registry;
-use crate::store::{self, clocks, erasures, leases, links, replicas, secrets, tenants, troubles};
+use crate::store::{self, candidates, clocks, erasures, leases, links, replicas, secrets, tenants, troubles};
 
 pub use crate::store::erasures::Erased;
 
@@ -117,6 +117,7 @@ impl Registry {
             }
         }
         let (keys, tokens) = secrets::destroy(&mut tx, tenant).await?;
+        let tokens = tokens + candidates::forget_all(&mut tx, tenant).await?;
         troubles::clear(&mut tx, tenant).await?;
         clocks::clear(&mut tx, tenant).await?;
         links::end_open(&mut tx, tenant, "cancelled").await?;

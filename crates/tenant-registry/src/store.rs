@@ -8,6 +8,7 @@ use sqlx::postgres::PgQueryResult;
 use sqlx::{PgPool, PgTransaction};
 
 pub(crate) mod audit;
+pub(crate) mod candidates;
 pub(crate) mod clocks;
 pub(crate) mod erasures;
 pub(crate) mod leases;

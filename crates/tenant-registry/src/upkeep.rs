@@ -1,5 +1,5 @@
 //! What a daemon does for the registry beside its leases: it notices a changed key ring, goes on deleting what is left
-//! of customers who have gone, and tells the log where the audit log stands, so that this leaves the host with the logs.
+//! of customers who have gone, lets go of tokens that were never proved, and tells the log where the audit log stands, so that this leaves the host with the logs.
 //!
 //! Every replica does all of it: each piece is a transaction of its own that the others wait for or pass by.
 
@@ -54,6 +54,7 @@ impl Upkeep {
 
     async fn round(&mut self) {
         self.ring().await;
+        self.candidates().await;
         let more = self.erase().await;
         self.heads().await;
         sleep(if more { BREATH } else { self.look_every }).await;
@@ -75,6 +76,15 @@ impl Upkeep {
                 }
             }
             Err(error) => tracing::debug!(%error, "the key ring could not be compared with the database"),
+        }
+    }
+
+    /// Lets go of tokens whose proof nobody goes on with.
+    async fn candidates(&self) {
+        match self.registry.drop_left_candidates().await {
+            Ok(0) => {}
+            Ok(left) => tracing::warn!(tokens = left, "a process died while it proved new connections; what it had sealed is deleted"),
+            Err(error) => tracing::debug!(%error, "it could not be seen whether unproved tokens are left"),
         }
     }
 

@@ -100,9 +100,10 @@ impl<'a> Place<'a> {
         Place { table: "tenant_secret", column: "sealed", tenant, kind: REFRESH_TOKEN, client_id, version }
     }
 
-    /// Where a refresh token lies that has not been proved yet.
-    pub(crate) fn of_candidate(tenant: TenantId, client_id: &'a str, version: i64) -> Self {
-        Place { kind: CANDIDATE, ..Self::of_refresh_token(tenant, client_id, version) }
+    /// Where a refresh token lies that has not been proved yet. Of what kind it is says the sign-in that brought it, so
+    /// that no other one can pass it off as its own.
+    pub(crate) fn of_candidate(tenant: TenantId, sign_in: &'a str, client_id: &'a str, version: i64) -> Self {
+        Place { table: "candidate", column: "sealed", tenant, kind: sign_in, client_id, version }
     }
 
     fn associated_data(&self, header: &[u8]) -> Vec<u8> {
@@ -128,9 +129,6 @@ impl<'a> Place<'a> {
 
 /// The kind of secret that `tocsin.tenant_secret` holds.
 pub(crate) const REFRESH_TOKEN: &str = "refresh-token";
-
-/// The same before it has been proved.
-pub(crate) const CANDIDATE: &str = "candidate";
 
 /// A 256-bit key with its id.
 pub(crate) struct Key {

@@ -160,7 +160,7 @@ impl Enrol {
 
     /// Shows on the checklist that an answer came back that is none.
     pub async fn unfit(&self, accepted: &Accepted, reason: &str) {
-        let mut checklist = checklist::Checklist::new(&self.deps.registry, &accepted.invited);
+        let mut checklist = checklist::Checklist::new(&self.deps.registry, accepted);
         checklist.failed("signed-in", format!("{reason}; next: begin again from the link")).await;
     }
 

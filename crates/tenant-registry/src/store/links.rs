@@ -8,9 +8,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgExecutor, PgTransaction, Row as _};
 use uuid::Uuid;
 
-use crate::links::{Invited, LinkStatus, Step};
-use crate::store::exactly_one;
+use crate::links::{Accepted, Invited, LinkStatus, Step};
 use crate::store::tenants::{sources_of, state_of, unknown_word};
+use crate::store::{candidates, exactly_one};
 
 /// A link on its way into the database.
 pub(crate) struct NewLink<'a> {
@@ -21,7 +21,7 @@ pub(crate) struct NewLink<'a> {
     pub(crate) life: Duration,
 }
 
-/// Ends the open link of a tenant, if there is one; answers whether there was.
+/// Ends the open link of a tenant, if there is one, and with it what its sign-ins brought; answers whether there was.
 pub(crate) async fn end_open(tx: &mut PgTransaction<'_>, tenant: TenantId, outcome: &str) -> Result<bool, sqlx::Error> {
     let result = sqlx::query(
         "-- links::end_open
@@ -31,20 +31,24 @@ pub(crate) async fn end_open(tx: &mut PgTransaction<'_>, tenant: TenantId, outco
     .bind(outcome)
     .execute(&mut **tx)
     .await?;
+    candidates::forget_all(tx, tenant).await?;
     Ok(result.rows_affected() > 0)
 }
 
-/// Ends this link because it has done its work; `false` when it had ended before.
-pub(crate) async fn end_this(tx: &mut PgTransaction<'_>, tenant: TenantId, link: Uuid) -> Result<bool, sqlx::Error> {
+/// Ends this link because a sign-in of it has done its work, and with it what all of them brought; `false` when it had
+/// ended before.
+pub(crate) async fn end_this(tx: &mut PgTransaction<'_>, accepted: &Accepted) -> Result<bool, sqlx::Error> {
     let result = sqlx::query(
         "-- links::end_this
-         update tocsin.link set ended_at = now(), outcome = 'linked', proving_at = null
+         update tocsin.link set ended_at = now(), outcome = 'linked', proving_at = null, proving = $3
          where tenant = $1 and link = $2 and ended_at is null",
     )
-    .bind(tenant.0)
-    .bind(link)
+    .bind(accepted.invited.tenant.0)
+    .bind(accepted.invited.link)
+    .bind(accepted.sign_in)
     .execute(&mut **tx)
     .await?;
+    candidates::forget_all(tx, accepted.invited.tenant).await?;
     Ok(result.rows_affected() == 1)
 }
 
@@ -212,25 +216,23 @@ pub(crate) async fn use_sign_in(tx: &mut PgTransaction<'_>, tenant: TenantId, si
         "-- links::use_sign_in\nupdate tocsin.sign_in set used_at = now() where tenant = $1 and sign_in = $2 and used_at is null",
     );
     exactly_one(&used.bind(tenant.0).bind(sign_in).execute(&mut **tx).await?)?;
-    let proving =
-        sqlx::query("-- links::begin_proof\nupdate tocsin.link set proving_at = now(), steps = '[]' where tenant = $1 and link = $2");
-    exactly_one(&proving.bind(tenant.0).bind(link).execute(&mut **tx).await?)
+    let proving = sqlx::query(
+        "-- links::begin_proof
+         update tocsin.link set proving_at = now(), proving = $3, steps = '[]' where tenant = $1 and link = $2",
+    );
+    exactly_one(&proving.bind(tenant.0).bind(link).bind(sign_in).execute(&mut **tx).await?)
 }
 
-/// Writes the checklist of a link that is still open. `done` says that the proof has ended.
-pub(crate) async fn put_steps(
-    db: impl PgExecutor<'_>,
-    tenant: TenantId,
-    link: Uuid,
-    steps: &[Step],
-    done: bool,
-) -> Result<(), sqlx::Error> {
+/// Writes the checklist of a sign-in, if it is the one that its link shows. `done` says that the proof has ended.
+pub(crate) async fn put_steps(db: impl PgExecutor<'_>, accepted: &Accepted, steps: &[Step], done: bool) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- links::put_steps
-         update tocsin.link set steps = $3, proving_at = case when $4 then null else proving_at end where tenant = $1 and link = $2",
+         update tocsin.link set steps = $4, proving_at = case when $5 then null else proving_at end
+         where tenant = $1 and link = $2 and proving = $3",
     )
-    .bind(tenant.0)
-    .bind(link)
+    .bind(accepted.invited.tenant.0)
+    .bind(accepted.invited.link)
+    .bind(accepted.sign_in)
     .bind(sqlx::types::Json(steps))
     .bind(done)
     .execute(db)

@@ -5,7 +5,7 @@ use sqlx::{PgExecutor, PgPool, PgTransaction};
 use uuid::Uuid;
 
 use crate::store::exactly_one;
-use crate::vault::{CANDIDATE, REFRESH_TOKEN, Wrapped};
+use crate::vault::{REFRESH_TOKEN, Wrapped};
 
 /// A refresh token as it lies in the database, with the data key that opens it.
 #[derive(sqlx::FromRow)]
@@ -60,18 +60,14 @@ pub(crate) async fn insert_key(tx: &mut PgTransaction<'_>, tenant: TenantId, wra
 
 /// The token that a tenant is read with.
 pub(crate) async fn refresh_token(db: impl PgExecutor<'_>, tenant: TenantId) -> Result<Option<SealedToken>, sqlx::Error> {
-    of_kind(db, tenant, REFRESH_TOKEN).await
-}
-
-async fn of_kind(db: impl PgExecutor<'_>, tenant: TenantId, kind: &str) -> Result<Option<SealedToken>, sqlx::Error> {
     sqlx::query_as(
-        "-- secrets::of_kind
+        "-- secrets::refresh_token
          select k.wrapped, s.version, s.client_id, s.sealed, s.previous_version, s.previous
          from tocsin.tenant_secret s join tocsin.tenant_key k using (tenant)
          where s.tenant = $1 and s.kind = $2",
     )
     .bind(tenant.0)
-    .bind(kind)
+    .bind(REFRESH_TOKEN)
     .fetch_optional(db)
     .await
 }
@@ -143,42 +139,6 @@ pub(crate) async fn drop_previous(tx: &mut PgTransaction<'_>, tenant: TenantId, 
     .execute(&mut **tx)
     .await
     .map(drop)
-}
-
-/// The token of this tenant that has not been proved yet.
-pub(crate) async fn candidate(db: impl PgExecutor<'_>, tenant: TenantId) -> Result<Option<SealedToken>, sqlx::Error> {
-    of_kind(db, tenant, CANDIDATE).await
-}
-
-/// Puts a candidate in the place of an earlier one.
-pub(crate) async fn put_candidate(
-    tx: &mut PgTransaction<'_>,
-    tenant: TenantId,
-    version: i64,
-    client_id: &str,
-    sealed: &[u8],
-) -> Result<(), sqlx::Error> {
-    let result = sqlx::query(
-        "-- secrets::put_candidate
-         insert into tocsin.tenant_secret as s (tenant, kind, version, client_id, sealed) values ($1, $2, $3, $4, $5)
-         on conflict (tenant, kind) do update set version = excluded.version, client_id = excluded.client_id, sealed = excluded.sealed,
-             updated_at = now()
-         where s.version = excluded.version - 1",
-    )
-    .bind(tenant.0)
-    .bind(CANDIDATE)
-    .bind(version)
-    .bind(client_id)
-    .bind(sealed)
-    .execute(&mut **tx)
-    .await?;
-    exactly_one(&result)
-}
-
-/// Forgets the candidate of a tenant.
-pub(crate) async fn drop_candidate(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<(), sqlx::Error> {
-    let statement = sqlx::query("-- secrets::drop_candidate\ndelete from tocsin.tenant_secret where tenant = $1 and kind = $2");
-    statement.bind(tenant.0).bind(CANDIDATE).execute(&mut **tx).await.map(drop)
 }
 
 /// Destroys everything that could open or be opened for this tenant; how many data keys and tokens it were.

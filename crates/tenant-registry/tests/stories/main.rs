@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod auditing;
+mod candidates;
 mod clocks;
 mod handover;
 mod importing;

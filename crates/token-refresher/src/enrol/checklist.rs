@@ -1,7 +1,7 @@
 //! The checklist of a proof: what whoever waits gets to see, line by line.
 
 use domain::{Trouble, Verdict};
-use tenant_registry::{Invited, Registry, Step, StepResult};
+use tenant_registry::{Accepted, Registry, Step, StepResult};
 
 use super::NotConnected;
 
@@ -10,13 +10,13 @@ const ASK_OPERATOR: &str = "this could not be completed; whoever sent you the li
 /// Collects steps and shows each as soon as it is known.
 pub(super) struct Checklist<'a> {
     registry: &'a Registry,
-    invited: &'a Invited,
+    accepted: &'a Accepted,
     steps: Vec<Step>,
 }
 
 impl<'a> Checklist<'a> {
-    pub(super) fn new(registry: &'a Registry, invited: &'a Invited) -> Self {
-        Self { registry, invited, steps: Vec::new() }
+    pub(super) fn new(registry: &'a Registry, accepted: &'a Accepted) -> Self {
+        Self { registry, accepted, steps: Vec::new() }
     }
 
     /// A step went well.
@@ -50,7 +50,7 @@ impl<'a> Checklist<'a> {
     }
 
     async fn ended(&mut self, step: &str, words: String, outside: Option<String>) -> NotConnected {
-        tracing::warn!(tenant.id = %self.invited.tenant, step, "a tenant was not connected: {words}");
+        tracing::warn!(tenant.id = %self.accepted.invited.tenant, step, "a tenant was not connected: {words}");
         self.add(step, StepResult::Fail, words.clone(), outside).await;
         NotConnected { words }
     }
@@ -59,8 +59,8 @@ impl<'a> Checklist<'a> {
         let done = result == StepResult::Fail;
         self.steps.push(Step { step: step.to_owned(), result, words, outside });
         // Who watches sees less if this fails; what counts is decided by the transaction at the end.
-        if let Err(error) = self.registry.show_steps(self.invited, &self.steps, done).await {
-            tracing::warn!(tenant.id = %self.invited.tenant, "the checklist of a sign-in cannot be shown: {error}");
+        if let Err(error) = self.registry.show_steps(self.accepted, &self.steps, done).await {
+            tracing::warn!(tenant.id = %self.accepted.invited.tenant, "the checklist of a sign-in cannot be shown: {error}");
         }
     }
 }

@@ -42,16 +42,16 @@ struct Access {
 pub(super) async fn prove(enrol: &Enrol, accepted: &Accepted, browser: &Ticket, answer: Answer) -> Result<(), NotConnected> {
     let outcome = try_prove(enrol, accepted, browser, answer).await;
     if outcome.is_err()
-        && let Err(error) = enrol.deps.registry.drop_candidate(accepted.invited.tenant).await
+        && let Err(error) = enrol.deps.registry.drop_candidate(accepted).await
     {
-        tracing::warn!(tenant.id = %accepted.invited.tenant, %error, "a token that was not proved stays sealed until the next sign-in");
+        tracing::warn!(tenant.id = %accepted.invited.tenant, %error, "a token that was not proved stays sealed until the upkeep finds it");
     }
     outcome
 }
 
 async fn try_prove(enrol: &Enrol, accepted: &Accepted, browser: &Ticket, answer: Answer) -> Result<(), NotConnected> {
     let invited = &accepted.invited;
-    let mut list = Checklist::new(&enrol.deps.registry, invited);
+    let mut list = Checklist::new(&enrol.deps.registry, accepted);
     let case = match case(enrol, accepted) {
         Ok(case) => case,
         Err(trouble) => return Err(list.trouble("signed-in", &trouble).await),
@@ -105,6 +105,7 @@ impl Case<'_> {
             let words = "the answer came from another sign-in service than the one asked; next: begin again from the link";
             return Err(list.failed("signed-in", words).await);
         }
+        self.wanted(list, "signed-in").await?;
         let (verifier, nonce) = (browser.verifier(), browser.nonce());
         let code = Code { code, redirect_uri: &self.accepted.redirect_uri, verifier: &verifier, nonce: &nonce };
         let signed_in = self.enrol.deps.sign_in.redeem_code(&self.desk(&directory), first, &code, self.credential.as_ref()).await;
@@ -120,12 +121,21 @@ impl Case<'_> {
         let mut pause = device.interval;
         loop {
             sleep(pause).await;
+            self.wanted(list, "signed-in").await?;
             match self.enrol.deps.sign_in.poll_device_code(&self.desk(&directory), first, device, self.credential.as_ref()).await {
                 Ok(DevicePoll::Pending) => {}
                 Ok(DevicePoll::SlowDown) => pause += SLOW_DOWN,
                 Ok(DevicePoll::SignedIn(signed_in)) => return self.arrived(list, *signed_in).await,
                 Err(error) => return Err(list.trouble("signed-in", &error.trouble()).await),
             }
+        }
+    }
+
+    /// Before each request: a link that was called back, or a tenant that was removed, is asked nothing more.
+    async fn wanted(&self, list: &mut Checklist<'_>, step: &str) -> Result<(), NotConnected> {
+        match self.enrol.deps.registry.still_wanted(self.accepted).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(list.failed(step, error.to_string()).await),
         }
     }
 
@@ -147,13 +157,13 @@ impl Case<'_> {
 
     /// Seals what a sign-in brought, and redeems that for every audience.
     async fn arrived(&self, list: &mut Checklist<'_>, signed_in: SignedIn) -> Result<Vec<Access>, NotConnected> {
-        let (deps, tenant) = (&self.enrol.deps, self.accepted.invited.tenant);
+        let deps = &self.enrol.deps;
         list.passed("signed-in", "the account signed in to the right directory, and consented").await;
         let Some(token) = signed_in.redeemed.refresh else {
             let words = "no refresh token came back; you: let the app ask for the scope offline_access";
             return Err(list.failed("token-opens", words).await);
         };
-        if let Err(error) = deps.registry.seal_candidate(tenant, &self.app.client_id, &token).await {
+        if let Err(error) = deps.registry.seal_candidate(self.accepted, &self.app.client_id, &token).await {
             return Err(list.failed("token-opens", format!("the token cannot be sealed: {error}")).await);
         }
         drop(token);
@@ -169,11 +179,12 @@ impl Case<'_> {
     /// One redemption of the candidate; its successor is sealed before the access token is used (I30).
     async fn redeem_candidate(&self, list: &mut Checklist<'_>, audience: Audience) -> Result<Access, NotConnected> {
         let (deps, tenant) = (&self.enrol.deps, self.accepted.invited.tenant);
-        let opened = match deps.registry.open_candidate(tenant, &self.app.client_id).await {
+        self.enrol.turn(self.cloud).await;
+        // It opens only while the link is open.
+        let opened = match deps.registry.open_candidate(self.accepted, &self.app.client_id).await {
             Ok(opened) => opened,
             Err(error) => return Err(list.failed("token-opens", format!("the token does not open again: {error}")).await),
         };
-        self.enrol.turn(self.cloud).await;
         let redeemed = deps.sign_in.redeem(self.cloud, self.app, tenant, audience, &opened.token, self.credential.as_ref()).await;
         drop(opened);
         let Redeemed { access, refresh, granted } = match redeemed {
@@ -181,7 +192,7 @@ impl Case<'_> {
             Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
         };
         if let Some(next) = refresh
-            && let Err(error) = deps.registry.seal_candidate(tenant, &self.app.client_id, &next).await
+            && let Err(error) = deps.registry.seal_candidate(self.accepted, &self.app.client_id, &next).await
         {
             return Err(list.failed("token-opens", format!("the rotated token cannot be sealed: {error}")).await);
         }
@@ -198,6 +209,7 @@ impl Case<'_> {
         let mut access = Vec::new();
         for audience in audiences_of(&self.accepted.invited) {
             self.enrol.turn(self.cloud).await;
+            self.wanted(list, "refresh-works").await?;
             match deps.sign_in.client_credentials(self.cloud, self.app, tenant, audience, credential).await {
                 Ok(redeemed) => access.push(Access { audience, token: redeemed.access, granted: redeemed.granted }),
                 Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
@@ -233,16 +245,14 @@ impl Case<'_> {
         let mut server_date = None;
         for source in &self.accepted.invited.sources {
             let Some(access) = access.iter().find(|access| access.audience == source.audience()) else { continue };
-            match self.first_page(*source, &access.token).await {
-                Ok(date) => server_date = date.or(server_date),
-                Err(trouble) => return Err(list.trouble("first-page", &trouble).await),
-            }
+            let date = self.first_page(list, *source, &access.token).await?;
+            server_date = date.or(server_date);
         }
         list.passed("first-page", "every source answered with a page").await;
         Ok(server_date)
     }
 
-    async fn first_page(&self, source: Source, token: &AccessToken) -> Result<Option<Ticks>, Trouble> {
+    async fn first_page(&self, list: &mut Checklist<'_>, source: Source, token: &AccessToken) -> Result<Option<Ticks>, NotConnected> {
         let deps = &self.enrol.deps;
         let from = deps.clock.now().minus(FIRST_PAGE);
         let window = WindowQuery { from, before: None, top: 1, skip: 0, ordered: false, axis: Axis::Update, facets: [None; 3] };
@@ -251,6 +261,7 @@ impl Case<'_> {
             if attempt > 0 {
                 sleep(PAUSE).await;
             }
+            self.wanted(list, "first-page").await?;
             match deps.api.fetch(self.cloud, source, token, &PageQuery::Window(window)).await {
                 Ok(page) => return Ok(page.server_date),
                 Err(error) => last = error.trouble(),
@@ -260,7 +271,7 @@ impl Case<'_> {
                 break;
             }
         }
-        Err(last)
+        Err(list.trouble("first-page", &last).await)
     }
 
     async fn clock(&self, list: &mut Checklist<'_>, server_date: Option<Ticks>) -> Result<(), NotConnected> {
@@ -286,10 +297,7 @@ impl Case<'_> {
         let (deps, invited) = (&self.enrol.deps, &self.accepted.invited);
         match invited.kind {
             LinkKind::Application => deps.registry.promote_application(self.accepted).await?,
-            LinkKind::Delegated => {
-                let version = deps.registry.open_candidate(invited.tenant, &self.app.client_id).await?.version;
-                deps.registry.promote_candidate(self.accepted, &self.app.client_id, version, deps.clock.now()).await?
-            }
+            LinkKind::Delegated => deps.registry.promote_candidate(self.accepted, &self.app.client_id, deps.clock.now()).await?,
         };
         Ok(())
     }

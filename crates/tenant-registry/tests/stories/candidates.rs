@@ -1,0 +1,154 @@
+//! What a sign-in brings belongs to it alone until it is proved, and to nobody once its link has ended (I15, I18, I26).
+
+use std::time::Duration;
+
+use domain::{LinkKind, Ticks};
+use secrecy::ExposeSecret as _;
+use sqlx::PgPool;
+use tenant_registry::{Accepted, AdminError, Alerts, Invitation, Step, StepResult, Upkeep};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{CLIENT, World, eventually, id, token, world};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const BACK: &str = "http://localhost/callback";
+const NOW: Ticks = Ticks(17_900_000_000_000_000);
+
+/// A link that may replace the connection of tenant 1.
+async fn link(world: &World) -> Invitation {
+    world.registry.invite(id(1), LinkKind::Delegated, true, HOUR).await.unwrap()
+}
+
+/// Somebody signs in from the link and comes back.
+async fn signed_in(world: &World, link: &Invitation) -> Accepted {
+    let (_, begun) = world.registry.begin_sign_in(&link.ticket, BACK).await.unwrap();
+    world.registry.accept_answer(&begun.state, Some(&begun.browser)).await.unwrap()
+}
+
+fn is_over<T>(outcome: &Result<T, AdminError>) -> bool {
+    matches!(outcome, Err(AdminError::Conflict(words)) if words.contains("the link has ended meanwhile"))
+}
+
+async fn assert_over(world: &World, accepted: &Accepted) {
+    let registry = &world.registry;
+    assert!(is_over(&registry.still_wanted(accepted).await));
+    assert!(is_over(&registry.seal_candidate(accepted, CLIENT, &token("late")).await));
+    assert!(is_over(&registry.open_candidate(accepted, CLIENT).await));
+    assert!(is_over(&registry.promote_candidate(accepted, CLIENT, NOW).await));
+}
+
+fn steps(result: StepResult) -> Vec<Step> {
+    vec![Step { step: "first-page".to_owned(), result, words: String::new(), outside: None }]
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn two_people_who_sign_in_from_one_link_never_get_each_others_token_i18(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let registry = &world.registry;
+    let link = link(&world).await;
+    let (ann, bob) = (signed_in(&world, &link).await, signed_in(&world, &link).await);
+    registry.seal_candidate(&ann, CLIENT, &token("ann-1")).await.unwrap();
+    registry.seal_candidate(&bob, CLIENT, &token("bob-1")).await.unwrap();
+    assert_eq!(registry.seal_candidate(&bob, CLIENT, &token("bob-2")).await.unwrap(), 2);
+    assert_eq!(registry.open_candidate(&ann, CLIENT).await.unwrap().token.expose_secret(), "ann-1");
+    assert_eq!(registry.open_candidate(&bob, CLIENT).await.unwrap().token.expose_secret(), "bob-2");
+    // The last one who came back is shown; the other one's list is not mixed into it.
+    registry.show_steps(&ann, &steps(StepResult::Fail), true).await.unwrap();
+    assert_eq!(registry.link_status(id(1), link.link).await.unwrap().steps, []);
+    assert_eq!(registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "token-1", "untouched");
+
+    registry.promote_candidate(&ann, CLIENT, NOW).await.unwrap();
+    assert_eq!(registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "ann-1");
+    assert_over(&world, &bob).await;
+    registry.show_steps(&ann, &steps(StepResult::Ok), false).await.unwrap();
+    registry.show_steps(&bob, &steps(StepResult::Fail), true).await.unwrap();
+    let status = registry.link_status(id(1), link.link).await.unwrap();
+    assert_eq!((status.outcome.as_deref(), status.steps), (Some("linked"), steps(StepResult::Ok)), "of the one who connected");
+    assert_eq!(world.count("select count(*) from tocsin.candidate").await, 0);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn whoever_fails_takes_nothing_from_the_other_one(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let link = link(&world).await;
+    let (ann, bob) = (signed_in(&world, &link).await, signed_in(&world, &link).await);
+    for (who, text) in [(&ann, "ann"), (&bob, "bob")] {
+        world.registry.seal_candidate(who, CLIENT, &token(text)).await.unwrap();
+    }
+    world.registry.drop_candidate(&bob).await.unwrap();
+    assert!(is_over(&world.registry.promote_candidate(&bob, CLIENT, NOW).await));
+    world.registry.promote_candidate(&ann, CLIENT, NOW).await.unwrap();
+    assert_eq!(world.registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "ann");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_link_that_was_called_back_or_replaced_takes_what_it_brought_with_it(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let called_back = signed_in(&world, &link(&world).await).await;
+    world.registry.seal_candidate(&called_back, CLIENT, &token("one")).await.unwrap();
+    assert!(world.registry.cancel_link(id(1)).await.unwrap());
+    assert_over(&world, &called_back).await;
+    let replaced = signed_in(&world, &link(&world).await).await;
+    world.registry.seal_candidate(&replaced, CLIENT, &token("two")).await.unwrap();
+    link(&world).await;
+    assert_over(&world, &replaced).await;
+    assert_eq!(world.count("select count(*) from tocsin.candidate").await, 0);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_proof_that_is_under_way_brings_no_key_back_to_a_removed_tenant_i26(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let (before, after) = {
+        let link = link(&world).await;
+        (signed_in(&world, &link).await, signed_in(&world, &link).await)
+    };
+    world.registry.seal_candidate(&before, CLIENT, &token("before")).await.unwrap();
+    let removal = world.registry.remove(id(1), Alerts::Keep).await.unwrap();
+    assert_eq!((removal.keys, removal.tokens), (1, 2), "the connection's and the one that was being proved");
+    assert_over(&world, &before).await;
+    assert_over(&world, &after).await;
+    for table in ["tenant_key", "tenant_secret", "candidate"] {
+        let rows: i64 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from tocsin.{table}"))).fetch_one(&world.pool).await.unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_one_sign_in_brought_does_not_open_in_the_place_of_another_i15(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let link = link(&world).await;
+    let (evil, good) = (signed_in(&world, &link).await, signed_in(&world, &link).await);
+    for (who, text) in [(&evil, "evil"), (&good, "good")] {
+        world.registry.seal_candidate(who, CLIENT, &token(text)).await.unwrap();
+    }
+    let copied = "update tocsin.candidate c set sealed = e.sealed from tocsin.candidate e where c.sign_in = $1 and e.sign_in = $2";
+    sqlx::query(copied).bind(good.sign_in).bind(evil.sign_in).execute(&world.pool).await.unwrap();
+    assert!(matches!(world.registry.open_candidate(&good, CLIENT).await, Err(AdminError::Vault(_))));
+    assert!(matches!(world.registry.promote_candidate(&good, CLIENT, NOW).await, Err(AdminError::Vault(_))));
+    assert_eq!(world.registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "token-1", "untouched");
+    // Nor in the place of the tenant's own token.
+    let copied = "update tocsin.tenant_secret s set sealed = e.sealed from tocsin.candidate e where s.tenant = e.tenant and e.sign_in = $1";
+    sqlx::query(copied).bind(evil.sign_in).execute(&world.pool).await.unwrap();
+    assert!(world.registry.open_refresh_token(id(1), CLIENT).await.is_err());
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_a_process_that_died_was_proving_is_deleted_by_the_upkeep(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let link = link(&world).await;
+    let (left, under_way) = (signed_in(&world, &link).await, signed_in(&world, &link).await);
+    for who in [&left, &under_way] {
+        world.registry.seal_candidate(who, CLIENT, &token("sealed")).await.unwrap();
+    }
+    let age = "update tocsin.candidate set sealed_at = now() - interval '16 minutes' where sign_in = $1";
+    sqlx::query(age).bind(left.sign_in).execute(&world.pool).await.unwrap();
+    let stop = CancellationToken::new();
+    let upkeep = tokio::spawn(Upkeep::new(world.registry.clone()).looking_every(Duration::from_millis(10)).run(stop.clone()));
+    let kept = async || world.count("select count(*) from tocsin.candidate").await;
+    eventually("the old one is gone", kept, |kept| *kept == 1).await;
+    assert!(is_over(&world.registry.open_candidate(&left, CLIENT).await));
+    world.registry.open_candidate(&under_way, CLIENT).await.unwrap();
+    stop.cancel();
+    upkeep.await.unwrap().unwrap();
+}
