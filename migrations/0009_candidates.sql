@@ -16,5 +16,8 @@ comment on column tocsin.candidate.sealed is 'SEALED under the data key of the t
 
 delete from tocsin.tenant_secret where kind = 'candidate';
 
+alter table tocsin.sign_in add column proving_at timestamptz;
+comment on column tocsin.sign_in.proving_at is 'when its proof last said that it goes on; null when none is under way';
+
 alter table tocsin.link add column proving uuid;
 comment on column tocsin.link.proving is 'the sign-in whose checklist is shown: the last one that was answered, or the one that connected';

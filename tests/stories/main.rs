@@ -17,5 +17,6 @@ mod paging;
 mod proof;
 mod reading;
 mod replicas;
+mod rings;
 mod secrets;
 mod standalone;

@@ -7,9 +7,7 @@
 //!
 //! When the link ends, because it was called back, another sign-in was first or the tenant was removed, all that its
 //! sign-ins brought is gone at once, and nothing is sealed for them any more: whoever is still proving finds that out
-//! before the next request. What a process that died was proving goes with the upkeep.
-
-use std::time::Duration;
+//! before the next request ([`crate::proofs`]).
 
 use domain::{RefreshToken, TenantState, Ticks};
 use serde_json::json;
@@ -18,23 +16,13 @@ use crate::admin::{AdminError, StateChange};
 use crate::audit;
 use crate::credentials::{Opened, TOKEN_LIFE};
 use crate::links::{Accepted, is_live};
+use crate::proofs::not_wanted;
 use crate::registry::Registry;
 use crate::store::secrets::NewToken;
-use crate::store::{self, candidates, links, secrets, tenants, troubles};
+use crate::store::{self, candidates, links, proofs, secrets, tenants, troubles};
 use crate::vault::Place;
 
-/// A proof takes a minute or two, and seals anew with every redemption.
-const LEFT_AFTER: Duration = Duration::from_secs(15 * 60);
-
 impl Registry {
-    /// Sees that a proof may go on.
-    ///
-    /// # Errors
-    /// [`AdminError::Conflict`] when the link has ended, whatever ended it.
-    pub async fn still_wanted(&self, accepted: &Accepted) -> Result<(), AdminError> {
-        if candidates::is_wanted(&self.pool, accepted.invited.tenant, accepted.sign_in).await? { Ok(()) } else { Err(gone()) }
-    }
-
     /// Seals a candidate: the first one of a sign-in, or the successor of one that was redeemed. Answers its version.
     ///
     /// # Errors
@@ -44,8 +32,8 @@ impl Registry {
         let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
         let (mut tx, stored) = self.lock(tenant).await?;
         // Under the lock that a removal takes: no key is made for a tenant that is gone.
-        if !candidates::is_wanted(&mut *tx, tenant, sign_in).await? {
-            return Err(gone());
+        if !proofs::is_wanted(&mut *tx, tenant, sign_in).await? {
+            return Err(not_wanted());
         }
         let key = match &stored.wrapped_key {
             Some(wrapped) => vault.unwrap(tenant, wrapped).await?,
@@ -70,7 +58,7 @@ impl Registry {
         let vault = self.vault()?;
         let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
         let found = candidates::find(&self.pool, tenant, sign_in).await?;
-        let stored = found.filter(|stored| stored.client_id == client_id).ok_or_else(gone)?;
+        let stored = found.filter(|stored| stored.client_id == client_id).ok_or_else(not_wanted)?;
         let key = vault.unwrap(tenant, &stored.wrapped).await?;
         let token = key.open(&Place::of_candidate(tenant, &sign_in.to_string(), client_id, stored.version), &stored.sealed)?;
         Ok(Opened { token, version: stored.version })
@@ -87,8 +75,8 @@ impl Registry {
         let vault = self.vault()?;
         let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
         let (mut tx, stored) = self.lock(tenant).await?;
-        let wrapped = stored.wrapped_key.as_ref().ok_or_else(gone)?;
-        let candidate = candidates::find(&mut *tx, tenant, sign_in).await?.ok_or_else(gone)?;
+        let wrapped = stored.wrapped_key.as_ref().ok_or_else(not_wanted)?;
+        let candidate = candidates::find(&mut *tx, tenant, sign_in).await?.ok_or_else(not_wanted)?;
         let key = vault.unwrap(tenant, wrapped).await?;
         let token = key.open(&Place::of_candidate(tenant, &sign_in.to_string(), client_id, candidate.version), &candidate.sealed)?;
         let next = stored.secret.as_ref().map_or(1, |secret| secret.version + 1);
@@ -116,19 +104,6 @@ impl Registry {
         Ok(StateChange { before: stored.state, after })
     }
 
-    /// Throws away what this sign-in brought.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn drop_candidate(&self, accepted: &Accepted) -> Result<(), AdminError> {
-        Ok(candidates::forget(&self.pool, accepted.invited.tenant, accepted.sign_in).await?)
-    }
-
-    /// Throws away what nobody goes on proving, of any tenant; how many tokens it were.
-    pub(crate) async fn drop_left_candidates(&self) -> Result<u64, sqlx::Error> {
-        candidates::forget_left(&self.pool, LEFT_AFTER).await
-    }
-
     async fn connect(&self, tx: &mut sqlx::PgTransaction<'_>, accepted: &Accepted, stored: TenantState) -> Result<TenantState, AdminError> {
         let invited = &accepted.invited;
         let shown = tenants::state_shown(tx, invited.tenant).await?;
@@ -142,15 +117,10 @@ impl Registry {
         tenants::set_state(tx, invited.tenant, after, true).await?;
         troubles::clear(tx, invited.tenant).await?;
         if !links::end_this(tx, accepted).await? {
-            return Err(gone());
+            return Err(not_wanted());
         }
         let details = json!({ "link": invited.link, "kind": invited.kind, "replaced": is_live(shown) });
         audit::append(tx, invited.tenant, self.actor(), "tenant.connected", &details).await?;
         Ok(after)
     }
-}
-
-fn gone() -> AdminError {
-    let words = "the link has ended meanwhile: it was called back, another sign-in was first, or the tenant was removed";
-    AdminError::Conflict(words.to_owned())
 }

@@ -12,6 +12,7 @@ mod keyring;
 mod links;
 mod offboard;
 mod process;
+mod proofs;
 mod registry;
 mod rotate;
 mod rules;

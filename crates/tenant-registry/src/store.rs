@@ -13,6 +13,7 @@ pub(crate) mod clocks;
 pub(crate) mod erasures;
 pub(crate) mod leases;
 pub(crate) mod links;
+pub(crate) mod proofs;
 pub(crate) mod replicas;
 pub(crate) mod rotations;
 pub(crate) mod secrets;

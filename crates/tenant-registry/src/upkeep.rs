@@ -1,5 +1,5 @@
 //! What a daemon does for the registry beside its leases: it notices a changed key ring, goes on deleting what is left
-//! of customers who have gone, lets go of tokens that were never proved, and tells the log where the audit log stands, so that this leaves the host with the logs.
+//! of customers who have gone, ends proofs that a process left when it died, and tells the log where the audit log stands, so that this leaves the host with the logs.
 //!
 //! Every replica does all of it: each piece is a transaction of its own that the others wait for or pass by.
 
@@ -54,7 +54,7 @@ impl Upkeep {
 
     async fn round(&mut self) {
         self.ring().await;
-        self.candidates().await;
+        self.proofs().await;
         let more = self.erase().await;
         self.heads().await;
         sleep(if more { BREATH } else { self.look_every }).await;
@@ -79,12 +79,19 @@ impl Upkeep {
         }
     }
 
-    /// Lets go of tokens whose proof nobody goes on with.
-    async fn candidates(&self) {
-        match self.registry.drop_left_candidates().await {
-            Ok(0) => {}
-            Ok(left) => tracing::warn!(tokens = left, "a process died while it proved new connections; what it had sealed is deleted"),
-            Err(error) => tracing::debug!(%error, "it could not be seen whether unproved tokens are left"),
+    /// Ends the proofs of processes that have died.
+    async fn proofs(&self) {
+        match self.registry.end_abandoned_proofs().await {
+            Ok(ended) => {
+                for tenant in ended {
+                    tracing::warn!(
+                        tenant.id = %tenant,
+                        action = "the customer opens the link again",
+                        "a new connection was not made: the process that proved it has ended"
+                    );
+                }
+            }
+            Err(error) => tracing::debug!(%error, "it could not be seen whether proofs were left"),
         }
     }
 

@@ -162,6 +162,9 @@ impl Enrol {
     pub async fn unfit(&self, accepted: &Accepted, reason: &str) {
         let mut checklist = checklist::Checklist::new(&self.deps.registry, accepted);
         checklist.failed("signed-in", format!("{reason}; next: begin again from the link")).await;
+        if let Err(error) = self.deps.registry.end_proof(accepted).await {
+            tracing::debug!(tenant.id = %accepted.invited.tenant, %error, "a proof that was none ends with the upkeep");
+        }
     }
 
     fn of(&self, invited: &Invited) -> Result<(&Cloud, &App), Trouble> {

@@ -75,14 +75,14 @@ async fn a_link_connects_a_customer_and_his_alerts_arrive() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn whoever_waits_sees_the_checklist_grow() -> anyhow::Result<()> {
+async fn a_newer_link_ends_the_one_before_and_links_are_drawn_and_called_back() -> anyhow::Result<()> {
     let desk = Desk::with(1, SourceMix::Both, "").await?;
     let tenant = desk.tenant(0)?;
     let id = tenant.directory_id.to_string();
-    desk.invite(&tenant, &[]).await?;
+    let earlier = url_of(&desk.invite(&tenant, &[]).await?)?;
     let mut visitor = Visitor::new()?;
-    // The second link ends the first; the waiting command prints its own on stdout, which is read from the database's side.
     let link = url_of(&desk.invite(&tenant, &[]).await?)?;
+    assert_eq!(visitor.open(&earlier).await?.status, 410);
     let answer = desk.answered(&mut visitor, &link).await?;
     visitor.open(&answer).await?;
     desk.becomes(&tenant, "active").await?;

@@ -1,6 +1,7 @@
 //! Connecting a tenant by a link.
 
 mod browser;
+mod ended;
 mod flow;
 mod refused;
 
@@ -68,6 +69,11 @@ impl Desk {
     /// Starts the daemon anew, with the configuration as it is now.
     async fn restart(&mut self) -> anyhow::Result<()> {
         self.daemon.terminate().await?;
+        self.revive().await
+    }
+
+    /// Starts a daemon in the place of one that has ended.
+    async fn revive(&mut self) -> anyhow::Result<()> {
         self.daemon = self.world.serve()?;
         self.door.lead_to(Target::Tcp(self.daemon.console_address().await?.parse()?));
         Ok(())

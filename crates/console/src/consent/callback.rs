@@ -80,6 +80,8 @@ pub(super) async fn callback(State(state): State<ConsentState>, uri: Uri, header
     let browser = browser_of(&headers);
     let accepted = match inner.registry.accept_answer(&ticket, browser.as_ref()).await {
         Ok(accepted) => accepted,
+        // A page that is loaded again, in the browser that was compared first: what became of it can be watched.
+        Err(LinkRefused::Answered) => return redirect("/consent/progress", None),
         Err(LinkRefused::Database(error)) => {
             tracing::warn!("the answer to a sign-in cannot be taken: the database refused: {error}");
             return (StatusCode::SERVICE_UNAVAILABLE, pages::later(&inner.settings)).into_response();

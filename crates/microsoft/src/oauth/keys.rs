@@ -22,8 +22,8 @@ const MOST: usize = 100;
 /// Larger than any set that was seen.
 pub(super) const LARGEST: usize = 256 * 1024;
 /// How often a set is fetched at most because a token names a key that is not in it. Whoever shows us tokens with
-/// made-up keys makes us ask no more often than this.
-const BETWEEN: Duration = Duration::from_secs(5 * 60);
+/// made-up keys makes us ask no more often than this; whoever changes its keys waits no longer than this for us.
+const BETWEEN: Duration = Duration::from_secs(30);
 /// After this a set is fetched anew although it knows the key, so that a withdrawn one is forgotten.
 const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -196,10 +196,16 @@ async fn fetch(http: &Http, source: Source<'_>) -> Result<Keys, SignInError> {
     if status != reqwest::StatusCode::OK {
         return Err(error::refused(status.as_u16(), &headers, &body, Ticks(0)));
     }
-    Keys::read(&body).ok_or_else(|| {
+    // One without a key that we could use is an accident of the other side, and not to be believed for long.
+    Keys::read(&body).filter(|keys| !keys.0.is_empty()).ok_or_else(|| {
         let action =
             "you, if it lasts: check that login_url of this cloud leads to Microsoft's sign-in service and no proxy answers in its place";
-        SignInError::new(Verdict::Retry, "bad-answer", "the sign-in service answered with something that is no set of keys", action)
+        SignInError::new(
+            Verdict::Retry,
+            "bad-answer",
+            "the sign-in service answered with no key that we could check its tokens with",
+            action,
+        )
     })
 }
 

@@ -1,7 +1,5 @@
 //! `tocsin.candidate`: refresh tokens that are being proved, each under the sign-in that brought it.
 
-use std::time::Duration;
-
 use domain::TenantId;
 use sqlx::{PgExecutor, PgTransaction};
 use uuid::Uuid;
@@ -15,21 +13,6 @@ pub(crate) struct StoredCandidate {
     pub(crate) version: i64,
     pub(crate) client_id: String,
     pub(crate) sealed: Vec<u8>,
-}
-
-/// Whether the link that a sign-in was begun from is still open: it was not called back, no other sign-in has
-/// connected the tenant, and the tenant was not removed.
-pub(crate) async fn is_wanted(db: impl PgExecutor<'_>, tenant: TenantId, sign_in: Uuid) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- candidates::is_wanted
-         select exists (
-             select from tocsin.sign_in s join tocsin.link l using (tenant, link)
-             where s.tenant = $1 and s.sign_in = $2 and l.ended_at is null)",
-    )
-    .bind(tenant.0)
-    .bind(sign_in)
-    .fetch_one(db)
-    .await
 }
 
 /// What a sign-in brought, if its link is still open.
@@ -84,11 +67,4 @@ pub(crate) async fn forget(db: impl PgExecutor<'_>, tenant: TenantId, sign_in: U
 pub(crate) async fn forget_all(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Result<u64, sqlx::Error> {
     let statement = sqlx::query("-- candidates::forget_all\ndelete from tocsin.candidate where tenant = $1");
     Ok(statement.bind(tenant.0).execute(&mut **tx).await?.rows_affected())
-}
-
-/// Forgets candidates that nobody has gone on with for so long, of any tenant: whoever proved them has died.
-pub(crate) async fn forget_left(db: impl PgExecutor<'_>, after: Duration) -> Result<u64, sqlx::Error> {
-    let statement =
-        sqlx::query("-- candidates::forget_left\ndelete from tocsin.candidate where sealed_at < now() - $1 * interval '1 second'");
-    Ok(statement.bind(after.as_secs_f64()).execute(db).await?.rows_affected())
 }

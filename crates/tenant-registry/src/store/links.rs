@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::links::{Accepted, Invited, LinkStatus, Step};
 use crate::store::tenants::{sources_of, state_of, unknown_word};
-use crate::store::{candidates, exactly_one};
+use crate::store::{candidates, exactly_one, proofs};
 
 /// A link on its way into the database.
 pub(crate) struct NewLink<'a> {
@@ -48,6 +48,7 @@ pub(crate) async fn end_this(tx: &mut PgTransaction<'_>, accepted: &Accepted) ->
     .bind(accepted.sign_in)
     .execute(&mut **tx)
     .await?;
+    proofs::end(tx, accepted.invited.tenant, accepted.sign_in).await?;
     candidates::forget_all(tx, accepted.invited.tenant).await?;
     Ok(result.rows_affected() == 1)
 }
@@ -210,10 +211,10 @@ pub(crate) async fn of_browser(
         .await
 }
 
-/// Marks a sign-in as answered, and its link as being proved with an empty checklist.
+/// Marks a sign-in as answered and being proved, and its link with an empty checklist.
 pub(crate) async fn use_sign_in(tx: &mut PgTransaction<'_>, tenant: TenantId, sign_in: Uuid, link: Uuid) -> Result<(), sqlx::Error> {
     let used = sqlx::query(
-        "-- links::use_sign_in\nupdate tocsin.sign_in set used_at = now() where tenant = $1 and sign_in = $2 and used_at is null",
+        "-- links::use_sign_in\nupdate tocsin.sign_in set used_at = now(), proving_at = now() where tenant = $1 and sign_in = $2 and used_at is null",
     );
     exactly_one(&used.bind(tenant.0).bind(sign_in).execute(&mut **tx).await?)?;
     let proving = sqlx::query(

@@ -75,7 +75,7 @@ async fn whoever_fails_takes_nothing_from_the_other_one(pool: PgPool) {
     for (who, text) in [(&ann, "ann"), (&bob, "bob")] {
         world.registry.seal_candidate(who, CLIENT, &token(text)).await.unwrap();
     }
-    world.registry.drop_candidate(&bob).await.unwrap();
+    world.registry.end_proof(&bob).await.unwrap();
     assert!(is_over(&world.registry.promote_candidate(&bob, CLIENT, NOW).await));
     world.registry.promote_candidate(&ann, CLIENT, NOW).await.unwrap();
     assert_eq!(world.registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "ann");
@@ -133,22 +133,42 @@ async fn what_one_sign_in_brought_does_not_open_in_the_place_of_another_i15(pool
     assert!(world.registry.open_refresh_token(id(1), CLIENT).await.is_err());
 }
 
+/// The heart of a proof stopped beating a while ago.
+async fn dies(world: &World, accepted: &Accepted) {
+    let age = "update tocsin.sign_in set proving_at = now() - interval '46 seconds' where sign_in = $1";
+    assert_eq!(sqlx::query(age).bind(accepted.sign_in).execute(&world.pool).await.unwrap().rows_affected(), 1);
+}
+
 #[sqlx::test(migrations = "../../migrations")]
-async fn what_a_process_that_died_was_proving_is_deleted_by_the_upkeep(pool: PgPool) {
+async fn a_proof_whose_process_died_is_ended_by_the_upkeep_and_told_to_whoever_waits(pool: PgPool) {
     let world = world(pool).await.with_tenants(1).await;
     let link = link(&world).await;
-    let (left, under_way) = (signed_in(&world, &link).await, signed_in(&world, &link).await);
+    let (under_way, left) = (signed_in(&world, &link).await, signed_in(&world, &link).await);
     for who in [&left, &under_way] {
         world.registry.seal_candidate(who, CLIENT, &token("sealed")).await.unwrap();
     }
-    let age = "update tocsin.candidate set sealed_at = now() - interval '16 minutes' where sign_in = $1";
-    sqlx::query(age).bind(left.sign_in).execute(&world.pool).await.unwrap();
+    world.registry.show_steps(&left, &steps(StepResult::Ok), false).await.unwrap();
+    for who in [&left, &under_way] {
+        dies(&world, who).await;
+    }
+    world.registry.still_proving(&under_way).await.unwrap();
     let stop = CancellationToken::new();
-    let upkeep = tokio::spawn(Upkeep::new(world.registry.clone()).looking_every(Duration::from_millis(10)).run(stop.clone()));
+    let daemon = world.registry.clone().acting_as("daemon");
+    let upkeep = tokio::spawn(Upkeep::new(daemon).looking_every(Duration::from_millis(10)).run(stop.clone()));
     let kept = async || world.count("select count(*) from tocsin.candidate").await;
-    eventually("the old one is gone", kept, |kept| *kept == 1).await;
-    assert!(is_over(&world.registry.open_candidate(&left, CLIENT).await));
-    world.registry.open_candidate(&under_way, CLIENT).await.unwrap();
+    eventually("the one that was left is gone", kept, |kept| *kept == 1).await;
     stop.cancel();
     upkeep.await.unwrap().unwrap();
+    assert_over(&world, &left).await;
+    world.registry.open_candidate(&under_way, CLIENT).await.unwrap();
+    let status = world.registry.link_status(id(1), link.link).await.unwrap();
+    assert_eq!((status.outcome, status.proving_for), (None, None), "the link is still good");
+    assert_eq!(status.steps.len(), 2);
+    assert!(status.steps[1].result == StepResult::Fail && status.steps[1].words.contains("open the link again"), "{:?}", status.steps);
+    let told = world.count("select count(*) from tocsin.audit where action = 'sign-in.interrupted'").await;
+    assert_eq!(told, 1);
+    // A process that only slept cannot go on with it.
+    world.registry.still_proving(&left).await.unwrap();
+    assert_over(&world, &left).await;
+    world.registry.promote_candidate(&under_way, CLIENT, NOW).await.unwrap();
 }

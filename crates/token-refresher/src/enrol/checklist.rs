@@ -42,11 +42,17 @@ impl<'a> Checklist<'a> {
     /// Trouble of the other side.
     pub(super) async fn trouble(&mut self, step: &str, error: &Trouble) -> NotConnected {
         let code = error.code.as_deref().unwrap_or_default();
-        let words = format!("{} ({code}); next: {}", error.reason, error.action).replace(" ()", "");
+        let told = |action: &str| format!("{} ({code}); next: {action}", error.reason).replace(" ()", "");
+        // What passes ends with the sign-in; nobody but the person who waits tries again.
+        if matches!(error.verdict, Verdict::Retry | Verdict::RetryAfter(_)) {
+            return self.up_to_the_customer(step, told("open the link again in a few minutes")).await;
+        }
+        let words = told(&error.action_for(self.accepted.invited.tenant));
         // What Microsoft says about the account or the directory; not what we found wrong with an answer.
         let theirs =
             matches!(error.verdict, Verdict::NeedsConsent | Verdict::NeedsCustomer) && (code.starts_with("AADSTS") || code.contains('_'));
-        if theirs { self.up_to_the_customer(step, words).await } else { self.failed(step, words).await }
+        let outside = if theirs { told(&for_the_customer(&error.action)) } else { ASK_OPERATOR.to_owned() };
+        self.ended(step, words, Some(outside)).await
     }
 
     async fn ended(&mut self, step: &str, words: String, outside: Option<String>) -> NotConnected {
@@ -65,6 +71,16 @@ impl<'a> Checklist<'a> {
     }
 }
 
+/// What of an action a customer can do, who has the link in front of him: all but what is said to the operator.
+fn for_the_customer(action: &str) -> String {
+    let theirs = |clause: &&str| {
+        let begins = clause.trim_start_matches("or ").to_lowercase();
+        !clause.contains("{tenant}") && !["you ", "you:", "you,", "nothing"].iter().any(|word| begins.starts_with(word))
+    };
+    let kept: Vec<_> = action.split("; ").flat_map(|part| part.split(". ")).filter(theirs).collect();
+    if kept.is_empty() { "ask whoever sent you the link".to_owned() } else { kept.join("; ").replace("a new link", "the link") }
+}
+
 /// A step's heading, for people.
 pub fn title(step: &str) -> &str {
     match step {
@@ -77,6 +93,30 @@ pub fn title(step: &str) -> &str {
         "first-page" => "A first page was read",
         "clock" => "Clocks agree",
         "connected" => "Connected",
+        "interrupted" => "The check was interrupted",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use microsoft::SignInError;
+
+    use super::*;
+
+    #[test]
+    fn a_customer_reads_nothing_that_only_the_operator_can_do() {
+        let mut some = 0;
+        for number in [50020, 50034, 50053, 50057, 50076, 50079, 50105, 50158, 53003, 65001, 65004, 90094, 90099, 500_011, 650_052, 700_016]
+        {
+            let trouble = SignInError::of_redirect("access_denied", Some(&format!("AADSTS{number}: Sorry."))).trouble();
+            let outside = for_the_customer(&trouble.action);
+            assert!(!outside.contains("tocsin") && !outside.contains('{') && !outside.contains("you make"), "{number}: {outside}");
+            some += usize::from(outside.contains("administrator") || outside.contains("owner of the account"));
+        }
+        assert!(some >= 10, "what he can do is told: {some}");
+        assert_eq!(for_the_customer("you: make a new client secret of this app registration"), "ask whoever sent you the link");
+        let both = "the customer's administrator: consent through a new link; or you: take this source from the tenant. You make the link with: x {tenant}";
+        assert_eq!(for_the_customer(both), "the customer's administrator: consent through the link");
     }
 }

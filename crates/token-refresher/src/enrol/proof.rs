@@ -1,5 +1,6 @@
 //! The proof itself, step by step.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use domain::consent::missing;
@@ -10,13 +11,17 @@ use tokio::time::sleep;
 
 use super::checklist::Checklist;
 use super::{Answer, Enrol, NotConnected, audiences_of, in_plain_words};
-use crate::core::passing;
 
-/// Right after a consent, Microsoft's services take a while to hear of it.
+/// Right after a consent, Microsoft's services take a while to hear of it; and what passes should cost nobody a second
+/// sign-in.
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(5);
+/// No person in front of a page waits longer than this for what passes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// What a sign-in service that is asked too often wants between two questions, besides the usual (RFC 8628).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
+/// How often a proof says that it goes on. Whoever is silent for four times as long is given up.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// A clock that is this far off would make us misread when tokens end.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// How far back the first page looks.
@@ -40,13 +45,26 @@ struct Access {
 
 /// Proves and connects. A token that was not proved is of no use to anybody and does not stay.
 pub(super) async fn prove(enrol: &Enrol, accepted: &Accepted, browser: &Ticket, answer: Answer) -> Result<(), NotConnected> {
-    let outcome = try_prove(enrol, accepted, browser, answer).await;
+    let outcome = tokio::select! {
+        outcome = try_prove(enrol, accepted, browser, answer) => outcome,
+        never = goes_on(enrol, accepted) => match never {},
+    };
     if outcome.is_err()
-        && let Err(error) = enrol.deps.registry.drop_candidate(accepted).await
+        && let Err(error) = enrol.deps.registry.end_proof(accepted).await
     {
         tracing::warn!(tenant.id = %accepted.invited.tenant, %error, "a token that was not proved stays sealed until the upkeep finds it");
     }
     outcome
+}
+
+/// Says every few seconds that the proof goes on; should this process die, it is noticed by that.
+async fn goes_on(enrol: &Enrol, accepted: &Accepted) -> Infallible {
+    loop {
+        sleep(SIGN_OF_LIFE).await;
+        if let Err(error) = enrol.deps.registry.still_proving(accepted).await {
+            tracing::debug!(tenant.id = %accepted.invited.tenant, %error, "a proof could not say that it goes on");
+        }
+    }
 }
 
 async fn try_prove(enrol: &Enrol, accepted: &Accepted, browser: &Ticket, answer: Answer) -> Result<(), NotConnected> {
@@ -144,10 +162,14 @@ impl Case<'_> {
         let Some(first) = audiences_of(&self.accepted.invited).first().copied() else {
             return Err(list.failed("signed-in", "no source is configured for this tenant").await);
         };
-        self.enrol.turn(self.cloud).await;
-        match self.enrol.deps.sign_in.discover(self.cloud, &self.accepted.invited.tenant.to_string()).await {
-            Ok(directory) => Ok((first, directory)),
-            Err(error) => Err(list.trouble("signed-in", &error.trouble()).await),
+        let mut patience = Patience::default();
+        loop {
+            self.enrol.turn(self.cloud).await;
+            match self.enrol.deps.sign_in.discover(self.cloud, &self.accepted.invited.tenant.to_string()).await {
+                Ok(directory) => return Ok((first, directory)),
+                Err(error) if patience.is_left(&error.trouble().verdict).await => {}
+                Err(error) => return Err(list.trouble("signed-in", &error.trouble()).await),
+            }
         }
     }
 
@@ -179,17 +201,21 @@ impl Case<'_> {
     /// One redemption of the candidate; its successor is sealed before the access token is used (I30).
     async fn redeem_candidate(&self, list: &mut Checklist<'_>, audience: Audience) -> Result<Access, NotConnected> {
         let (deps, tenant) = (&self.enrol.deps, self.accepted.invited.tenant);
-        self.enrol.turn(self.cloud).await;
-        // It opens only while the link is open.
-        let opened = match deps.registry.open_candidate(self.accepted, &self.app.client_id).await {
-            Ok(opened) => opened,
-            Err(error) => return Err(list.failed("token-opens", format!("the token does not open again: {error}")).await),
-        };
-        let redeemed = deps.sign_in.redeem(self.cloud, self.app, tenant, audience, &opened.token, self.credential.as_ref()).await;
-        drop(opened);
-        let Redeemed { access, refresh, granted } = match redeemed {
-            Ok(redeemed) => redeemed,
-            Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
+        let mut patience = Patience::default();
+        let Redeemed { access, refresh, granted } = loop {
+            self.enrol.turn(self.cloud).await;
+            // It opens only while the link is open.
+            let opened = match deps.registry.open_candidate(self.accepted, &self.app.client_id).await {
+                Ok(opened) => opened,
+                Err(error) => return Err(list.failed("token-opens", format!("the token does not open again: {error}")).await),
+            };
+            let redeemed = deps.sign_in.redeem(self.cloud, self.app, tenant, audience, &opened.token, self.credential.as_ref()).await;
+            drop(opened);
+            match redeemed {
+                Ok(redeemed) => break redeemed,
+                Err(error) if patience.is_left(&error.trouble().verdict).await => {}
+                Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
+            }
         };
         if let Some(next) = refresh
             && let Err(error) = deps.registry.seal_candidate(self.accepted, &self.app.client_id, &next).await
@@ -208,12 +234,17 @@ impl Case<'_> {
         };
         let mut access = Vec::new();
         for audience in audiences_of(&self.accepted.invited) {
-            self.enrol.turn(self.cloud).await;
-            self.wanted(list, "refresh-works").await?;
-            match deps.sign_in.client_credentials(self.cloud, self.app, tenant, audience, credential).await {
-                Ok(redeemed) => access.push(Access { audience, token: redeemed.access, granted: redeemed.granted }),
-                Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
-            }
+            let mut patience = Patience::default();
+            let redeemed = loop {
+                self.enrol.turn(self.cloud).await;
+                self.wanted(list, "refresh-works").await?;
+                match deps.sign_in.client_credentials(self.cloud, self.app, tenant, audience, credential).await {
+                    Ok(redeemed) => break redeemed,
+                    Err(error) if patience.is_left(&error.trouble().verdict).await => {}
+                    Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
+                }
+            };
+            access.push(Access { audience, token: redeemed.access, granted: redeemed.granted });
         }
         list.passed("refresh-works", format!("the app signed in for {}", named(&access))).await;
         Ok(access)
@@ -256,22 +287,22 @@ impl Case<'_> {
         let deps = &self.enrol.deps;
         let from = deps.clock.now().minus(FIRST_PAGE);
         let window = WindowQuery { from, before: None, top: 1, skip: 0, ordered: false, axis: Axis::Update, facets: [None; 3] };
-        let mut last = passing("the source was not asked");
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                sleep(PAUSE).await;
-            }
+        let mut patience = Patience::default();
+        loop {
             self.wanted(list, "first-page").await?;
-            match deps.api.fetch(self.cloud, source, token, &PageQuery::Window(window)).await {
+            let trouble = match deps.api.fetch(self.cloud, source, token, &PageQuery::Window(window)).await {
                 Ok(page) => return Ok(page.server_date),
-                Err(error) => last = error.trouble(),
-            }
+                Err(error) => error.trouble(),
+            };
             // Right after a consent, a refusal may only mean that this service has not heard of it yet.
-            if matches!(last.verdict, Verdict::OurBug | Verdict::Global) {
-                break;
+            let may_pass = match trouble.verdict {
+                Verdict::NeedsConsent | Verdict::NeedsCustomer => Verdict::Retry,
+                other => other,
+            };
+            if !patience.is_left(&may_pass).await {
+                return Err(list.trouble("first-page", &trouble).await);
             }
         }
-        Err(list.trouble("first-page", &last).await)
     }
 
     async fn clock(&self, list: &mut Checklist<'_>, server_date: Option<Ticks>) -> Result<(), NotConnected> {
@@ -300,6 +331,29 @@ impl Case<'_> {
             LinkKind::Delegated => deps.registry.promote_candidate(self.accepted, &self.app.client_id, deps.clock.now()).await?,
         };
         Ok(())
+    }
+}
+
+/// How often somebody who waits in front of a page is asked for, before he is told.
+#[derive(Default)]
+struct Patience {
+    attempts: u32,
+}
+
+impl Patience {
+    /// Waits and says `true` if this may pass and is worth another attempt.
+    async fn is_left(&mut self, verdict: &Verdict) -> bool {
+        let pause = match verdict {
+            Verdict::Retry => PAUSE,
+            Verdict::RetryAfter(wait) if *wait <= LONGEST_PAUSE => PAUSE.max(*wait),
+            _ => return false,
+        };
+        self.attempts += 1;
+        if self.attempts >= ATTEMPTS {
+            return false;
+        }
+        sleep(pause).await;
+        true
     }
 }
 
