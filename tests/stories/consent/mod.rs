@@ -3,6 +3,7 @@
 mod browser;
 mod flow;
 mod refused;
+mod role;
 
 use std::time::Duration;
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 use domain::consent::missing;
 use domain::{AccessToken, AppCredential, Audience, Axis, LinkKind, Source, Ticks, Trouble, Verdict};
 use microsoft::{App, Cloud, Code, Desk, DeviceCode, DevicePoll, Directory, PageQuery, Redeemed, SignInError, SignedIn, WindowQuery};
-use tenant_registry::{Accepted, AdminError, Ticket};
+use tenant_registry::{Accepted, AdminError, Invited, Ticket};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::checklist::Checklist;
+use super::role::{self, Role};
 use super::{Answer, Enrol, NotConnected, audiences_of, in_plain_words};
 use crate::core::passing;
 
@@ -36,6 +38,7 @@ struct Access {
     audience: Audience,
     token: AccessToken,
     granted: Vec<String>,
+    roles: Option<Vec<Uuid>>,
 }
 
 /// Proves and connects. A token that was not proved is of no use to anybody and does not stay.
@@ -176,7 +179,7 @@ impl Case<'_> {
         self.enrol.turn(self.cloud).await;
         let redeemed = deps.sign_in.redeem(self.cloud, self.app, tenant, audience, &opened.token, self.credential.as_ref()).await;
         drop(opened);
-        let Redeemed { access, refresh, granted } = match redeemed {
+        let Redeemed { access, refresh, granted, roles } = match redeemed {
             Ok(redeemed) => redeemed,
             Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
         };
@@ -185,7 +188,7 @@ impl Case<'_> {
         {
             return Err(list.failed("token-opens", format!("the rotated token cannot be sealed: {error}")).await);
         }
-        Ok(Access { audience, token: access, granted })
+        Ok(Access { audience, token: access, granted, roles })
     }
 
     /// The app's own credential opens the tenant.
@@ -199,7 +202,7 @@ impl Case<'_> {
         for audience in audiences_of(&self.accepted.invited) {
             self.enrol.turn(self.cloud).await;
             match deps.sign_in.client_credentials(self.cloud, self.app, tenant, audience, credential).await {
-                Ok(redeemed) => access.push(Access { audience, token: redeemed.access, granted: redeemed.granted }),
+                Ok(Redeemed { access: token, granted, roles, .. }) => access.push(Access { audience, token, granted, roles }),
                 Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
             }
         }
@@ -228,17 +231,31 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Reads one record of each source; answers the other side's clock.
+    /// Reads one record of each source; answers the other side's clock. Whether the account's roles are enough is
+    /// settled by that, too.
     async fn first_pages(&self, list: &mut Checklist<'_>, access: &[Access]) -> Result<Option<Ticks>, NotConnected> {
+        let Invited { kind, sources, .. } = &self.accepted.invited;
+        let role = Role::of(*kind, sources, access.iter().map(|access| access.roles.as_deref()));
+        if let Role::Held(name) = role {
+            list.passed("role", format!("it has the directory role {name}")).await;
+        }
         let mut server_date = None;
-        for source in &self.accepted.invited.sources {
+        for source in sources {
             let Some(access) = access.iter().find(|access| access.audience == source.audience()) else { continue };
             match self.first_page(*source, &access.token).await {
                 Ok(date) => server_date = date.or(server_date),
-                Err(trouble) => return Err(list.trouble("first-page", &trouble).await),
+                Err(trouble) => {
+                    return Err(match role.explains(*source, &trouble) {
+                        Some(words) => list.up_to_the_customer("first-page", words).await,
+                        None => list.trouble("first-page", &trouble).await,
+                    });
+                }
             }
         }
         list.passed("first-page", "every source answered with a page").await;
+        if role == Role::Missing {
+            list.warned("role", role::reads_without()).await;
+        }
         Ok(server_date)
     }
 
