@@ -18,4 +18,5 @@ mod proof;
 mod reading;
 mod replicas;
 mod secrets;
+mod sight;
 mod standalone;

@@ -15,6 +15,7 @@ pub(crate) mod links;
 pub(crate) mod replicas;
 pub(crate) mod rotations;
 pub(crate) mod secrets;
+pub(crate) mod sights;
 pub(crate) mod tenants;
 pub(crate) mod troubles;
 

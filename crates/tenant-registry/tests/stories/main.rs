@@ -12,6 +12,7 @@ mod operators;
 mod reports;
 mod rotation;
 mod secrecy;
+mod sight;
 mod tokens;
 mod wire;
 mod world;
