@@ -163,6 +163,10 @@ const READ_SIDE: &[(&str, &str)] = &[
     ),
     ("tenant_clock", "directory_id uuid, tenant text, clock text, ends_at timestamptz, days_left int, estimated boolean, words text"),
     (
+        "partial_sight",
+        "directory_id uuid, tenant text, since timestamptz, compared bigint, missing bigint, newest_at timestamptz, words text",
+    ),
+    (
         "feed_health",
         "directory_id uuid, source text, last_success_at timestamptz, last_attempt_at timestamptz, last_error text, watermark timestamptz, lag_seconds double precision, \
          throttled_until timestamptz, quarantined bigint, read_order text",
@@ -252,6 +256,9 @@ async fn a_reader_reads_the_read_side_and_nothing_else_and_the_daemon_can_change
     daemon.terminate().await?;
 
     let pool = world.pool().await?;
+    // Of what takes a day to be noticed there is one row as well.
+    let statement = sqlx::query("insert into tocsin.partial_sight (tenant, compared, missing, newest_at) values ($1, 2, 1, now())");
+    statement.bind(tenant).execute(&pool).await?;
     let login = format!("reader_{}", Uuid::new_v4().simple());
     sqlx::raw_sql(AssertSqlSafe(format!("create role {login} login in role tocsin_reader"))).execute(&pool).await?;
     let mut reader = connection_of(&world, &login).await?;

@@ -19,4 +19,5 @@ mod reading;
 mod replicas;
 mod rings;
 mod secrets;
+mod sight;
 mod standalone;

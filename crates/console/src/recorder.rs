@@ -87,6 +87,7 @@ pub(crate) fn describe() {
     describe_counter!(metric::TOKEN_REFRESHES, "Redemptions at the sign-in service, by outcome.");
     describe_gauge!(metric::TENANTS, "Tenants, by state.");
     describe_gauge!(metric::CLOCK_TENANTS, "Tenants of which a clock ends soon, by clock and by how soon.");
+    describe_gauge!(metric::PARTIAL_SIGHTS, "Tenants whose account probably sees only part of the device groups.");
     describe_histogram!(metric::INGEST_LAG, Unit::Seconds, "From visible at the source to committed.");
     describe_histogram!(metric::POLL_LATENESS, Unit::Seconds, "From due to started.");
     describe_counter!(metric::QUARANTINED, "Records put into quarantine, by source.");

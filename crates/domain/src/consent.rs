@@ -1,9 +1,34 @@
-//! Which permissions a tenant's sources need, and which of them an access token does not have.
+//! Which permissions a tenant's sources need, and which of them an access token does not have; and which roles let an
+//! account use them.
 //!
 //! A customer who takes a permission back, or an app that asks for more than was once consented to, shows here before
 //! anything is refused.
 
+use uuid::{Uuid, uuid};
+
 use crate::tenant::{Audience, Source};
+
+/// The directory roles with which an account may read security alerts and incidents, by the id of their template, which
+/// is the same in every directory; the least powerful first.
+const READING_ROLES: [(Uuid, &str); 5] = [
+    (uuid!("5d6b6bb7-de71-4623-b4af-96380a352509"), "Security Reader"),
+    (uuid!("5f2222b1-57c3-48ba-8ad5-d4759f1fde6f"), "Security Operator"),
+    (uuid!("194ae4cb-b126-40b2-bd5b-6091b380977d"), "Security Administrator"),
+    (uuid!("f2ef992c-3afb-46b9-b7cf-a126ee74c451"), "Global Reader"),
+    (uuid!("62e90394-69f5-4237-9190-012177145e10"), "Global Administrator"),
+];
+
+/// The least powerful of these directory roles, given by their ids, with which an account may read security alerts.
+///
+/// An account with none of them may still be allowed to, by a role of Defender itself that no token tells.
+pub fn reading_role(roles: &[Uuid]) -> Option<&'static str> {
+    READING_ROLES.into_iter().find(|(id, _)| roles.contains(id)).map(|(_, name)| name)
+}
+
+/// The names of the roles that [`reading_role`] knows, the least powerful first.
+pub fn reading_roles() -> impl Iterator<Item = &'static str> {
+    READING_ROLES.into_iter().map(|(_, name)| name)
+}
 
 impl Source {
     /// The permission to read this source, the least one first; any of them is enough.
@@ -40,6 +65,20 @@ pub fn missing(sources: &[Source], audience: Audience, granted: &[String]) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_role_that_reads_is_enough_and_the_least_one_is_named() {
+        let member = uuid!("b79fbf4d-3ef9-4689-8143-76b194e85509");
+        let role = |name: &str| READING_ROLES.into_iter().find(|(_, other)| *other == name).unwrap().0;
+        for (roles, found) in [
+            (vec![], None),
+            (vec![member], None),
+            (vec![member, role("Global Reader")], Some("Global Reader")),
+            (vec![role("Global Administrator"), role("Security Reader")], Some("Security Reader")),
+        ] {
+            assert_eq!(reading_role(&roles), found, "{roles:?}");
+        }
+    }
 
     #[test]
     fn what_is_wanted_and_not_granted_is_missing() {

@@ -34,3 +34,5 @@ pub const RECONCILE_DIFFERENCES: &str = "tocsin_reconcile_difference_total";
 /// Gauge `{clock="refresh-token|app-credential|access|consent", within="30d|14d|3d|ended"}`: tenants of which a clock
 /// ends within so many days, those of the nearer lines included.
 pub const CLOCK_TENANTS: &str = "tocsin_clock_tenants";
+/// Gauge: tenants whose account probably sees only part of the device groups.
+pub const PARTIAL_SIGHTS: &str = "tocsin_partial_sight_tenants";

@@ -72,6 +72,9 @@ pub struct Redeemed {
     /// The names of the permissions that came with it, such as `SecurityAlert.Read.All`. A token is given even where
     /// there is none.
     pub granted: Vec<String>,
+    /// The ids of the directory roles of the account that signed in, where the tokens say; an app's own sign-in says
+    /// nothing of use.
+    pub roles: Option<Vec<Uuid>>,
 }
 
 /// An answer, not judged yet.
@@ -268,8 +271,9 @@ pub(crate) fn read_answer(
     claims::check_tenant(tenant, tokens.id_token.as_deref(), &tokens.access_token)?;
     let bearer = Bearer::new(tokens.access_token.as_ref()).ok_or_else(|| error::no_tokens(status.as_u16()))?;
     let granted = claims::granted(&tokens.access_token, tokens.scope.as_deref());
+    let roles = claims::directory_roles(&tokens.access_token, tokens.id_token.as_deref());
     let access = AccessToken { bearer, expires_at: expiry(asked_at, tokens.life(asked_at)) };
-    Ok(Redeemed { access, refresh: tokens.refresh_token.and_then(|token| RefreshToken::new(token.as_ref())), granted })
+    Ok(Redeemed { access, refresh: tokens.refresh_token.and_then(|token| RefreshToken::new(token.as_ref())), granted, roles })
 }
 
 fn scope_of(cloud: &Cloud, audience: Audience) -> Result<&str, SignInError> {

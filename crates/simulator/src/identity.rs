@@ -10,6 +10,7 @@ pub(crate) mod errors;
 mod form;
 mod jwt;
 mod keys;
+mod permissions;
 pub(crate) mod tokens;
 
 use crate::answer::Answer;
@@ -230,15 +231,11 @@ impl Identity {
         let now = call.at.unix_seconds();
         let by_user = granted.ticket.is_some() || granted.wants_id;
         let user = Dice::of(&[self.seed, 0x05E4, granted.tenant.as_u128() as u64]).uuid();
-        let permissions = match odd {
-            Some(OddToken::NoPermissions) => &[][..],
-            // What is left is for something that nobody here asks for.
-            Some(OddToken::FewerPermissions) if app.world.settings.defender_resources.contains(&granted.resource) => &["Machine.Read"],
-            Some(OddToken::FewerPermissions) => &["SecurityIncident.Read.All"],
-            // An app that acts for itself gets a token also where nobody has agreed to anything.
-            _ if !by_user && app.world.settings.admin_consent_needed && !self.has_consented(granted.tenant) => &[],
-            _ => permissions(app, &granted.resource, by_user),
-        };
+        // An app that acts for itself gets a token also where nobody has agreed to anything.
+        let unagreed = !by_user && app.world.settings.admin_consent_needed && !self.has_consented(granted.tenant);
+        let for_defender = app.world.settings.defender_resources.contains(&granted.resource);
+        let permissions = if unagreed { &[][..] } else { permissions::of(for_defender, by_user, odd) };
+        let roles = permissions::roles(by_user, odd);
         let issuer = format!("{}/{tenant}/", app.base_url);
         let mut access = self.mint.jwt(|json| {
             json.str("aud", &granted.resource);
@@ -256,6 +253,9 @@ impl Identity {
                 json.strings("roles", permissions);
             }
             json.str("uti", &format!("at-{number}"));
+            if !roles.is_empty() {
+                json.strings("wids", roles);
+            }
             json.str("ver", "1.0");
         });
         if odd == Some(OddToken::Opaque) {
@@ -285,7 +285,7 @@ impl Identity {
             })
         });
         let refresh = granted.ticket.filter(|_| odd != Some(OddToken::NoRefreshToken)).map(|ticket| self.refresh_token(ticket));
-        let scope = scope_text(&granted.resource, permissions, &granted.scope);
+        let scope = permissions::scope_text(&granted.resource, permissions, &granted.scope);
         let odd_expiry = call.effects.find(|effect| if let Effect::ExpiresIn { json } = effect { Some(json.clone()) } else { None });
         let body = Json::render(3000, |json| {
             json.str("token_type", "Bearer");
@@ -365,19 +365,4 @@ impl<'a> Resources<'a> {
             words.next().filter(|word| word.contains("://")).and_then(|word| word.rsplit_once('/')).map(|(resource, _)| resource);
         self.named(resource)
     }
-}
-
-/// What a token for this resource allows.
-fn permissions(app: &App, resource: &String, by_user: bool) -> &'static [&'static str] {
-    match (app.world.settings.defender_resources.contains(resource), by_user) {
-        (true, true) => &["Alert.Read"],
-        (true, false) => &["Alert.Read.All"],
-        (false, _) => &["SecurityAlert.Read.All", "SecurityIncident.Read.All"],
-    }
-}
-
-fn scope_text(resource: &str, permissions: &[&str], asked: &str) -> String {
-    let mut words: Vec<String> = permissions.iter().map(|permission| format!("{resource}/{permission}")).collect();
-    words.extend(asked.split(' ').filter(|word| matches!(*word, "openid" | "profile" | "email")).map(str::to_owned));
-    words.join(" ")
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin::{AdminError, conflict, not_found};
 use crate::audit;
 use crate::registry::Registry;
-use crate::store::{self, candidates, clocks, erasures, leases, links, replicas, secrets, tenants, troubles};
+use crate::store::{self, candidates, clocks, erasures, leases, links, replicas, secrets, sights, tenants, troubles};
 
 pub use crate::store::erasures::Erased;
 
@@ -120,6 +120,7 @@ impl Registry {
         let tokens = tokens + candidates::forget_all(&mut tx, tenant).await?;
         troubles::clear(&mut tx, tenant).await?;
         clocks::clear(&mut tx, tenant).await?;
+        sights::forget(&mut tx, &[tenant]).await?;
         links::end_open(&mut tx, tenant, "cancelled").await?;
         let removal = Removal { before: stored.state, after, keys, tokens, holder };
         if removal.happened() {

@@ -17,6 +17,7 @@ pub(crate) mod proofs;
 pub(crate) mod replicas;
 pub(crate) mod rotations;
 pub(crate) mod secrets;
+pub(crate) mod sights;
 pub(crate) mod tenants;
 pub(crate) mod troubles;
 

@@ -1,20 +1,26 @@
 //! What a daemon does for the registry beside its leases: it notices a changed key ring, goes on deleting what is left
-//! of customers who have gone, ends proofs that a process left when it died, and tells the log where the audit log stands, so that this leaves the host with the logs.
+//! of customers who have gone, ends proofs that a process left when it died, tells the log where the audit log stands, so
+//! that this leaves the host with the logs, and compares sources that should hold the same alerts.
 //!
 //! Every replica does all of it: each piece is a transaction of its own that the others wait for or pass by.
 
 use std::time::Duration;
 
+use domain::{TenantId, metric};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::digest;
 use crate::registry::Registry;
+use crate::sight::SightChanges;
 use crate::store::erasures;
 
 /// How the upkeep behaves.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const HEADS_EVERY: Duration = Duration::from_secs(300);
+const COMPARE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// Tenants compared at once.
+const COMPARED: usize = 20;
 /// What is refused is said again this often.
 const REFUSAL_EVERY: Duration = Duration::from_secs(300);
 /// After some pieces of deleting, for everybody else.
@@ -28,12 +34,15 @@ pub struct Upkeep {
     look_every: Duration,
     refused: Option<(String, Instant)>,
     heads: Option<(String, Instant)>,
+    /// Tenants that are still to be compared.
+    uncompared: Vec<TenantId>,
+    compared_at: Option<Instant>,
 }
 
 impl Upkeep {
     /// Puts it together; it does nothing before [`Upkeep::run`].
     pub fn new(registry: Registry) -> Self {
-        Self { registry, look_every: LOOK_EVERY, refused: None, heads: None }
+        Self { registry, look_every: LOOK_EVERY, refused: None, heads: None, uncompared: Vec::new(), compared_at: None }
     }
 
     /// The same, looking so often.
@@ -55,8 +64,9 @@ impl Upkeep {
     async fn round(&mut self) {
         self.ring().await;
         self.proofs().await;
-        let more = self.erase().await;
+        let mut more = self.erase().await;
         self.heads().await;
+        more |= self.compare().await;
         sleep(if more { BREATH } else { self.look_every }).await;
     }
 
@@ -143,5 +153,46 @@ impl Upkeep {
             }
             Err(error) => tracing::debug!(%error, "the heads of the audit log could not be read"),
         }
+    }
+
+    /// Compares some tenants; whether more are left.
+    async fn compare(&mut self) -> bool {
+        if self.uncompared.is_empty() {
+            if self.compared_at.is_some_and(|at| at.elapsed() < COMPARE_EVERY) {
+                return false;
+            }
+            self.compared_at = Some(Instant::now());
+            match self.registry.comparable_tenants().await {
+                Ok(tenants) => self.uncompared = tenants,
+                Err(error) => tracing::debug!(%error, "it could not be asked whose sources can be compared"),
+            }
+        }
+        let some = self.uncompared.split_off(self.uncompared.len().saturating_sub(COMPARED));
+        match self.registry.compare_sources(&some).await {
+            Ok(changes) => tell(&changes),
+            Err(error) => {
+                tracing::warn!(%error, count = some.len(), "the sources of some tenants could not be compared; the next try is in an hour")
+            }
+        }
+        if let (true, Ok(count)) = (self.uncompared.is_empty(), self.registry.count_partial_sights().await) {
+            metrics::gauge!(metric::PARTIAL_SIGHTS).set(count as f64);
+        }
+        !self.uncompared.is_empty()
+    }
+}
+
+fn tell(changes: &SightChanges) {
+    for (tenant, missing, compared) in &changes.narrowed {
+        let action = "the customer's administrator: give that account all device groups, or consent to an app with permissions of its own";
+        tracing::warn!(
+            tenant.id = %tenant,
+            missing,
+            compared,
+            action,
+            "mde-alerts lacks alerts that graph-alerts holds: the account of this tenant probably sees only part of the device groups"
+        );
+    }
+    for tenant in &changes.widened {
+        tracing::info!(tenant.id = %tenant, "mde-alerts lacks none of the alerts that graph-alerts holds any more");
     }
 }

@@ -9,6 +9,7 @@
 mod checklist;
 mod permissions;
 mod proof;
+mod role;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

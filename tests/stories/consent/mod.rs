@@ -4,6 +4,7 @@ mod browser;
 mod ended;
 mod flow;
 mod refused;
+mod role;
 
 use std::time::Duration;
 

@@ -76,6 +76,19 @@ pub(super) fn granted(access_token: &str, scope: Option<&str>) -> Vec<String> {
     names
 }
 
+/// The ids of the directory roles of the account that signed in, if one of its tokens says (`wids`). An account without
+/// any role has a list as well: it holds the id that stands for an ordinary user.
+pub(super) fn directory_roles(access_token: &str, id_token: Option<&str>) -> Option<Vec<Uuid>> {
+    [Some(access_token), id_token].into_iter().flatten().find_map(roles_of)
+}
+
+fn roles_of(token: &str) -> Option<Vec<Uuid>> {
+    let payload = payload(token)?;
+    let [wids] = members(std::str::from_utf8(&payload).ok()?, ["wids"]).ok()?;
+    let words: Vec<Cow<'_, str>> = serde_json::from_str(wids?.get()).ok()?;
+    Some(words.iter().filter_map(|word| Uuid::try_parse(word).ok()).collect())
+}
+
 fn permissions_of(token: &str) -> Option<Vec<String>> {
     let payload = payload(token)?;
     let [scp, roles] = members(std::str::from_utf8(&payload).ok()?, ["scp", "roles"]).ok()?;
@@ -154,6 +167,27 @@ mod tests {
             ("opaque".to_owned(), None, vec![]),
         ] {
             assert_eq!(granted(&token, scope), names, "{token} {scope:?}");
+        }
+    }
+
+    #[test]
+    fn roles_are_those_of_the_first_token_that_says() {
+        let (one, other) = (Uuid::from_u128(0xA1), Uuid::from_u128(0xA2));
+        let wids = |list: &str| jwt(&format!(r#"{{"tid":"x","wids":{list}}}"#));
+        let (with_one, with_other) = (wids(&format!(r#"["{one}"]"#)), wids(&format!(r#"["{other}","no id"]"#)));
+        for (access, id, roles) in [
+            (with_one.as_str(), None, Some(vec![one])),
+            (&with_one, Some(&with_other), Some(vec![one])),
+            ("opaque", Some(&with_other), Some(vec![other])),
+            (&jwt("{}"), Some(&with_other), Some(vec![other])),
+            (&wids("[]"), None, Some(vec![])),
+            (&wids("null"), None, None),
+            (&wids("5"), None, None),
+            (&wids(&format!(r#""{one}""#)), None, None),
+            (&jwt("{}"), None, None),
+            ("opaque", None, None),
+        ] {
+            assert_eq!(directory_roles(access, id.map(String::as_str)), roles, "{access} {id:?}");
         }
     }
 }

@@ -127,6 +127,7 @@ async fn a_person_signs_in_and_every_check_passes() {
     let signed_in = lab.redeem(&directory, &lab.agree(NONCE).await).await.unwrap();
     assert!(signed_in.user.is_some());
     assert_eq!(signed_in.redeemed.granted, ["SecurityAlert.Read.All", "SecurityIncident.Read.All"]);
+    assert_eq!(signed_in.redeemed.roles.as_deref().and_then(domain::consent::reading_role), Some("Security Reader"));
     let token = signed_in.redeemed.refresh.unwrap();
     let redeemed = lab.sign_in.redeem(&lab.cloud, &lab.app, lab.id(), Audience::Defender, &token, Some(&lab.secret)).await.unwrap();
     assert_eq!(redeemed.granted, ["Alert.Read"], "what was agreed to holds for the other API as well");

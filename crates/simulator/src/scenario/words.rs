@@ -64,6 +64,10 @@ pub enum OddToken {
     NoPermissions,
     /// The access token carries a permission, but not the one for alerts.
     FewerPermissions,
+    /// The account that signed in has no directory role.
+    NoRole,
+    /// No token says which roles the account has.
+    RolesUnsaid,
 }
 
 /// Records that cannot be understood, or only just.

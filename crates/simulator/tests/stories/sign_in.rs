@@ -330,3 +330,19 @@ async fn discovery_tells_where_the_endpoints_are() {
     assert_eq!(body["token_endpoint"], format!("{}/{}/oauth2/v2.0/token", simulator.base_url(), tenant.directory_id));
     assert_eq!(client().get(url("no-such.example")).send().await.unwrap().status(), StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn an_account_has_a_role_or_none_or_its_tokens_do_not_say() {
+    let simulator = start(Settings::default());
+    let tenant = &simulator.tenants()[0];
+    let roles = async || {
+        let answer = redeem(&simulator, tenant, &tenant.refresh_token, GRAPH, StatusCode::OK).await;
+        claims(&answer["access_token"])["wids"].clone()
+    };
+    let (reader, ordinary) = ("5d6b6bb7-de71-4623-b4af-96380a352509", "b79fbf4d-3ef9-4689-8143-76b194e85509");
+    assert_eq!(roles().await, serde_json::json!([reader, ordinary]));
+    for (odd, expected) in [(OddToken::NoRole, serde_json::json!([ordinary])), (OddToken::RolesUnsaid, Value::Null)] {
+        simulator.script(Rule::new(Effect::OddToken(odd)).tenant(tenant.directory_id).times(1));
+        assert_eq!(roles().await, expected, "{odd:?}");
+    }
+}

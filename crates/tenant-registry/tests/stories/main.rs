@@ -13,6 +13,7 @@ mod operators;
 mod reports;
 mod rotation;
 mod secrecy;
+mod sight;
 mod tokens;
 mod wire;
 mod world;

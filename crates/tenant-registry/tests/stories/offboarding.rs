@@ -13,7 +13,7 @@ use crate::world::{CLIENT, World, eventually, id, quick, rules, world};
 
 /// Tables with a row for a tenant that stay when its alerts are deleted: the tombstone, its lease, what was destroyed
 /// with the removal itself, and the record of all this.
-const STAY: [&str; 14] = [
+const STAY: [&str; 15] = [
     "tenant",
     "lease",
     "tenant_key",
@@ -25,6 +25,7 @@ const STAY: [&str; 14] = [
     "tenant_access",
     "tenant_consent",
     "clock_warning",
+    "partial_sight",
     "link",
     "sign_in",
     "candidate",

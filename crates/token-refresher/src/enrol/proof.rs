@@ -6,10 +6,12 @@ use std::time::Duration;
 use domain::consent::missing;
 use domain::{AccessToken, AppCredential, Audience, Axis, LinkKind, Source, Ticks, Trouble, Verdict};
 use microsoft::{App, Cloud, Code, Desk, DeviceCode, DevicePoll, Directory, PageQuery, Redeemed, SignInError, SignedIn, WindowQuery};
-use tenant_registry::{Accepted, AdminError, Ticket};
+use tenant_registry::{Accepted, AdminError, Invited, Ticket};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::checklist::Checklist;
+use super::role::{self, Role};
 use super::{Answer, Enrol, NotConnected, audiences_of, in_plain_words};
 
 /// Right after a consent, Microsoft's services take a while to hear of it; and what passes should cost nobody a second
@@ -41,6 +43,7 @@ struct Access {
     audience: Audience,
     token: AccessToken,
     granted: Vec<String>,
+    roles: Option<Vec<Uuid>>,
 }
 
 /// Proves and connects. A token that was not proved is of no use to anybody and does not stay.
@@ -202,7 +205,7 @@ impl Case<'_> {
     async fn redeem_candidate(&self, list: &mut Checklist<'_>, audience: Audience) -> Result<Access, NotConnected> {
         let (deps, tenant) = (&self.enrol.deps, self.accepted.invited.tenant);
         let mut patience = Patience::default();
-        let Redeemed { access, refresh, granted } = loop {
+        let Redeemed { access, refresh, granted, roles } = loop {
             self.enrol.turn(self.cloud).await;
             // It opens only while the link is open.
             let opened = match deps.registry.open_candidate(self.accepted, &self.app.client_id).await {
@@ -222,7 +225,7 @@ impl Case<'_> {
         {
             return Err(list.failed("token-opens", format!("the rotated token cannot be sealed: {error}")).await);
         }
-        Ok(Access { audience, token: access, granted })
+        Ok(Access { audience, token: access, granted, roles })
     }
 
     /// The app's own credential opens the tenant.
@@ -244,7 +247,8 @@ impl Case<'_> {
                     Err(error) => return Err(list.trouble("refresh-works", &error.trouble()).await),
                 }
             };
-            access.push(Access { audience, token: redeemed.access, granted: redeemed.granted });
+            let Redeemed { access: token, granted, roles, .. } = redeemed;
+            access.push(Access { audience, token, granted, roles });
         }
         list.passed("refresh-works", format!("the app signed in for {}", named(&access))).await;
         Ok(access)
@@ -271,19 +275,34 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Reads one record of each source; answers the other side's clock.
+    /// Reads one record of each source; answers the other side's clock. Whether the account's roles are enough is
+    /// settled by that, too.
     async fn first_pages(&self, list: &mut Checklist<'_>, access: &[Access]) -> Result<Option<Ticks>, NotConnected> {
+        let Invited { kind, sources, .. } = &self.accepted.invited;
+        let role = Role::of(*kind, sources, access.iter().map(|access| access.roles.as_deref()));
+        if let Role::Held(name) = role {
+            list.passed("role", format!("it has the directory role {name}")).await;
+        }
         let mut server_date = None;
-        for source in &self.accepted.invited.sources {
+        for source in sources {
             let Some(access) = access.iter().find(|access| access.audience == source.audience()) else { continue };
-            let date = self.first_page(list, *source, &access.token).await?;
+            let date = self.first_page(list, &role, *source, &access.token).await?;
             server_date = date.or(server_date);
         }
         list.passed("first-page", "every source answered with a page").await;
+        if role == Role::Missing {
+            list.warned("role", role::reads_without()).await;
+        }
         Ok(server_date)
     }
 
-    async fn first_page(&self, list: &mut Checklist<'_>, source: Source, token: &AccessToken) -> Result<Option<Ticks>, NotConnected> {
+    async fn first_page(
+        &self,
+        list: &mut Checklist<'_>,
+        role: &Role,
+        source: Source,
+        token: &AccessToken,
+    ) -> Result<Option<Ticks>, NotConnected> {
         let deps = &self.enrol.deps;
         let from = deps.clock.now().minus(FIRST_PAGE);
         let window = WindowQuery { from, before: None, top: 1, skip: 0, ordered: false, axis: Axis::Update, facets: [None; 3] };
@@ -300,7 +319,10 @@ impl Case<'_> {
                 other => other,
             };
             if !patience.is_left(&may_pass).await {
-                return Err(list.trouble("first-page", &trouble).await);
+                return Err(match role.explains(source, &trouble) {
+                    Some(words) => list.up_to_the_customer("first-page", words).await,
+                    None => list.trouble("first-page", &trouble).await,
+                });
             }
         }
     }

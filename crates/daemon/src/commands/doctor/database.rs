@@ -80,6 +80,7 @@ pub(super) async fn tenants(
              extract(epoch from now() - h.since)::float8 as for_seconds,
              f.age, f.lag, coalesce(f.never, false) as never, coalesce(f.quarantined, 0)::bigint as quarantined,
              c.clock, c.days_left, coalesce(m.missing, 0)::bigint as missing, coalesce(g.gaps, 0)::bigint as gaps,
+             coalesce((select missing from dash.partial_sight where directory_id = t.tenant), 0)::bigint as unseen,
              exists (select from tocsin.lease l where l.tenant = t.tenant and l.holder is not null and l.expires_at > now()) as held
          from (select *, row_number() over (order by created_at, tenant) as number from tocsin.tenant) t
          join dash.tenant_health h on h.directory_id = t.tenant
@@ -120,6 +121,7 @@ pub(super) async fn tenants(
             nearest_clock: row.try_get("clock")?,
             nearest_days: row.try_get("days_left")?,
             consent_missing: row.try_get("missing")?,
+            unseen: row.try_get("unseen")?,
             quarantined: row.try_get("quarantined")?,
             open_gaps: row.try_get("gaps")?,
             looked_after: row.try_get("held")?,

@@ -182,6 +182,8 @@ pub(super) struct TenantFacts {
     pub(super) nearest_days: Option<i32>,
     /// Permissions that its sources need and its token lacks.
     pub(super) consent_missing: i64,
+    /// Alerts of the last week that one source holds and the other, which should, lacks.
+    pub(super) unseen: i64,
     pub(super) quarantined: i64,
     pub(super) open_gaps: i64,
     pub(super) looked_after: bool,

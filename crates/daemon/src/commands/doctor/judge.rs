@@ -34,6 +34,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(tenants::lags(&facts.tenants));
         checks.push(tenants::clocks(&facts.tenants));
         checks.push(tenants::consents(&facts.tenants));
+        checks.push(tenants::sights(&facts.tenants));
         checks.push(tenants::quarantines(&facts.tenants));
         checks.push(tenants::gaps(&facts.tenants));
     }

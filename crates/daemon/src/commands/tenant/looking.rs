@@ -99,11 +99,14 @@ pub(super) async fn show(setting: &Setting, registry: &Registry, pool: &PgPool, 
         }
     }
     let clocks = registry.clocks(Some(tenant.id)).await.map_err(failure)?;
+    let sight = registry.partial_sight(tenant.id).await.map_err(failure)?;
     if setting.output.json {
+        document["partial_sight"] = serde_json::to_value(&sight).map_err(unwritable)?;
         document["clocks"] = serde_json::to_value(&clocks).map_err(unwritable)?;
         return setting.output.document(&document);
     }
     let mut lines = facts("", &document);
+    lines.extend(sight.map(|sight| ("partial sight".to_owned(), sight.words)));
     lines.extend(clocks.iter().map(|clock| (format!("clock {}", clock.clock), in_full(clock))));
     setting.output.rows(&["", ""], &lines, |(key, value)| vec![key.clone(), value.clone()])
 }

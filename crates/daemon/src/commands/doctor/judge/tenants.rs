@@ -106,6 +106,21 @@ pub(super) fn consents(tenants: &[TenantFacts]) -> Check {
     check.but(Outcome::Fail, list, fix)
 }
 
+pub(super) fn sights(tenants: &[TenantFacts]) -> Check {
+    let check = Check::ok(
+        "device groups",
+        "an account that sees only some of them misses the alerts of the others, without any error",
+        "mde-alerts lacks nothing that graph-alerts holds",
+    );
+    let partial = |tenant: &&TenantFacts| tenant.unseen > 0;
+    let (_, list) = listed(tenants.iter().filter(partial).map(|tenant| (tenant, format!("({} unseen)", counted(tenant.unseen, "alert")))));
+    if list.is_empty() {
+        return check;
+    }
+    let fix = "the customer's administrator: give the account all device groups in the Defender portal, or consent to an app with permissions of its own";
+    check.but(Outcome::Warn, list, fix)
+}
+
 pub(super) fn quarantines(tenants: &[TenantFacts]) -> Check {
     let check = Check::ok("quarantine", "a record that was not understood is kept, and nobody sees it as an alert", "empty");
     let filled = |tenant: &&TenantFacts| tenant.quarantined > 0;

@@ -51,6 +51,7 @@ fn tenant(number: usize) -> TenantFacts {
         nearest_clock: Some("refresh-token".to_owned()),
         nearest_days: Some(89),
         consent_missing: 0,
+        unseen: 0,
         quarantined: 0,
         open_gaps: 0,
         looked_after: true,
@@ -151,6 +152,7 @@ fn each_trouble_of_a_tenant_is_named() {
         assert_eq!(complaints(|facts| facts.tenants[0].nearest_days = Some(days)), [("clocks", outcome)]);
     }
     assert_eq!(complaints(|facts| facts.tenants[0].consent_missing = 1), [("consent", Fail)]);
+    assert_eq!(complaints(|facts| facts.tenants[0].unseen = 1), [("device groups", Warn)]);
     assert_eq!(complaints(|facts| facts.tenants[0].quarantined = 1), [("quarantine", Warn)]);
     assert_eq!(complaints(|facts| facts.tenants[0].open_gaps = 1), [("gaps", Warn)]);
     let paused = |facts: &mut Facts| {
