@@ -38,6 +38,62 @@ async fn an_action_that_may_not_be_audited_is_refused_with_a_sentence_and_nothin
 }
 
 #[tokio::test]
+async fn reading_again_comparing_and_replaying_are_in_the_log_or_not_asked_for() -> anyhow::Result<()> {
+    let world = World::with_tenants(setup(2, 0)).await?;
+    let tenants = world.cloud.tenants();
+    let (one, other) = (tenants[0].name.as_str(), tenants[1].name.as_str());
+    let pool = world.pool().await?;
+    world.run(&["backfill", "start", one, "--since", "2d"]).await?.ok()?;
+    sqlx::raw_sql(
+        "insert into tocsin.quarantine (tenant, source, hash, reason, raw_bytes)
+             select tenant, 'graph-alerts', sha256('x'), 'made up', 'x' from tocsin.tenant;
+         revoke insert on tocsin.audit from tocsin_ingest",
+    )
+    .execute(&pool)
+    .await?;
+    let before = world.dump().await?;
+    for arguments in [
+        &["backfill", "start", other, "--since", "2d"][..],
+        &["backfill", "start", one, "--since", "3d", "--replace"],
+        &["backfill", "cancel", one],
+        &["quarantine", "replay", "--all"],
+        &["reconcile", "--tenant", one, "--timeout", "1s"],
+    ] {
+        let refused = world.run(arguments).await?;
+        assert_eq!(refused.code(), 77, "{arguments:?}: {refused:?}");
+        assert!(refused.complaint()?.contains("cannot be written to the audit log, so it was not done"), "{refused:?}");
+    }
+    assert_eq!(world.dump().await?, before, "row for row");
+    sqlx::raw_sql("grant insert on tocsin.audit to tocsin_ingest").execute(&pool).await?;
+
+    // One that is under way already is refused, and nothing is written down of what was not done.
+    assert_eq!(world.run(&["backfill", "start", one, "--since", "2d"]).await?.code(), 5);
+    world.run(&["backfill", "cancel", one]).await?.ok()?;
+    assert_eq!(world.run(&["backfill", "cancel", one]).await?.code(), 4);
+    world.run(&["quarantine", "replay", "--all"]).await?.ok()?;
+    // No daemon runs, so nobody does it in time. Who asks a second time waits for the same comparison.
+    for _ in 0..2 {
+        assert_eq!(world.run(&["reconcile", "--tenant", one, "--timeout", "1s"]).await?.code(), 75);
+    }
+    let chains = [
+        (one, &["tenant.add", "backfill.start", "backfill.cancel", "quarantine.replay", "reconcile"][..]),
+        (other, &["tenant.add", "quarantine.replay"]),
+    ];
+    for (name, expected) in chains {
+        let listed = world.run(&["audit", "list", "--tenant", name, "--json"]).await?.ok()?.json()?;
+        let entries = listed.as_array().context("entries")?;
+        let actions: Vec<_> = entries.iter().filter_map(|entry| entry["action"].as_str()).collect();
+        assert_eq!(actions, expected);
+        assert!(entries.iter().all(|entry| entry["actor"].as_str().is_some_and(|actor| actor.starts_with("cli "))), "{listed}");
+        for entry in &entries[1..] {
+            assert!(entry["details"]["source"] == "graph-alerts" && entry["details"]["run"] == 1, "{entry}");
+        }
+    }
+    world.run(&["audit", "verify"]).await?.ok()?;
+    world.end().await
+}
+
+#[tokio::test]
 async fn what_was_done_to_the_audit_log_is_told_and_a_cut_tail_by_heads_that_were_kept() -> anyhow::Result<()> {
     let world = World::with_tenants(setup(2, 0)).await?;
     let one = &world.cloud.tenants()[0];

@@ -9,7 +9,7 @@ use anyhow::Context;
 use e2e::harness::canary::Scanner;
 use e2e::harness::{Setup, World, eventually};
 use flate2::read::GzDecoder;
-use simulator::{Settings, SourceMix};
+use simulator::{Effect, Endpoint, Poison, RetryAfter, Rule, Settings, Source, SourceMix};
 
 const MARKER: &str = "CANARY-4b7e60d1aa_c3";
 const SOON: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ fn checks(diagnosis: &serde_json::Value) -> Vec<(String, String, String)> {
 }
 
 /// The files of an archive, by name.
-fn unpack(path: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn unpack(path: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut archive = tar::Archive::new(GzDecoder::new(std::fs::File::open(path)?));
     let mut files = Vec::new();
     for entry in archive.entries()? {
@@ -80,6 +80,9 @@ async fn a_diagnosis_names_what_is_wrong_and_who_mends_it() -> anyhow::Result<()
         "daemons",
         "leases",
         "hosts",
+        "throttling",
+        "quarantine",
+        "dead rows",
         "our clock",
         "tenants",
     ] {
@@ -119,6 +122,85 @@ async fn a_diagnosis_names_what_is_wrong_and_who_mends_it() -> anyhow::Result<()
     let run = e2e::harness::run(&broken, &["doctor", "--json"]).await?;
     assert_eq!(run.code(), 3, "{run:?}");
     assert!(run.stdout.contains("unknown key pol"), "{run:?}");
+    world.end().await
+}
+
+/// Waits until a check of a diagnosis has this outcome, and answers what it found.
+async fn judged(world: &World, title: &str, wanted: &str) -> anyhow::Result<String> {
+    eventually(&format!("{title} is judged {wanted}"), SOON, async || {
+        let run = world.run(&["doctor", "--json"]).await.map_err(|error| error.to_string())?;
+        let found = checks(&run.json().map_err(|error| error.to_string())?);
+        match found.iter().find(|(of, outcome, _)| of == title && outcome == wanted) {
+            Some((.., what)) => Ok(what.clone()),
+            None => Err(format!("{found:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn throttling_is_told_of_by_the_host_that_refuses_and_the_tenant_that_is_held_back() -> anyhow::Result<()> {
+    let world = world().await?;
+    let tenants = world.cloud.tenants();
+    let mut daemon = world.serve()?;
+    world.settled(SOON).await?;
+    judged(&world, "throttling", "ok").await?;
+    let throttle = Effect::Throttle { status: 429, retry_after: RetryAfter::Seconds(1) };
+    world.cloud.script(Rule::new(throttle).endpoint(Endpoint::Graph));
+    let found = judged(&world, "throttling", "warn").await?;
+    assert!(
+        found.starts_with("graph refused ") && found.contains(" polls since the daemon began (") && !found.contains("tenant-"),
+        "{found}"
+    );
+    world.cloud.clear_script();
+    daemon.terminate().await?;
+
+    // What the daemon counted went with it. One tenant was told to wait again and again, another one just once.
+    judged(&world, "throttling", "ok").await?;
+    let held_back = "update tocsin.feed set throttled_until = now() + interval '10 minutes', last_success_at = now() - $2 * interval '1 minute' where tenant = $1";
+    let pool = world.pool().await?;
+    for (tenant, minutes) in [(&tenants[1], 2), (&tenants[2], 10)] {
+        sqlx::query(held_back).bind(tenant.directory_id).bind(minutes).execute(&pool).await?;
+    }
+    let run = world.run(&["doctor"]).await?;
+    let told = format!("throttling: tenant-3 ({}) (nothing read for 10 min)", tenants[2].name);
+    assert!(run.stdout.contains(&told) && run.stdout.contains("nothing else calls with this app"), "{}", run.stdout);
+    sqlx::query("update tocsin.feed set throttled_until = now() - interval '1 second'").execute(&pool).await?;
+    judged(&world, "throttling", "ok").await?;
+    world.end().await
+}
+
+#[tokio::test]
+async fn records_that_wait_for_a_person_and_rows_that_wait_for_a_vacuum_are_told_of() -> anyhow::Result<()> {
+    let world = world().await?;
+    let tenant = world.cloud.tenants().remove(0);
+    let mut daemon = world.serve()?;
+    world.settled(SOON).await?;
+    judged(&world, "quarantine", "ok").await?;
+    world.cloud.publish_poison(tenant.directory_id, Source::GraphAlerts, Poison::InvalidUtf8, "da-broken")?;
+    let found = judged(&world, "quarantine", "warn").await?;
+    assert_eq!(found, format!("tenant-1 ({}) (1 record)", tenant.name));
+    let shown = world.run(&["doctor"]).await?;
+    assert!(shown.stdout.contains("tocsin quarantine list"), "{}", shown.stdout);
+
+    let pool = world.pool().await?;
+    judged(&world, "dead rows", "ok").await?;
+    sqlx::raw_sql(
+        "alter table tocsin.gap set (autovacuum_enabled = off);
+         insert into tocsin.gap (tenant, source, from_ticks, to_ticks, reason)
+             select tenant, 'graph-alerts', n, n + 1, 'made up' from tocsin.tenant, generate_series(1, 5000) n;
+         delete from tocsin.gap;
+         select pg_stat_force_next_flush()",
+    )
+    .execute(&pool)
+    .await?;
+    let found = judged(&world, "dead rows", "warn").await?;
+    assert!(found.contains("tocsin.gap (100 % of 15000 rows") && found.contains("never vacuumed"), "{found}");
+    let shown = world.run(&["doctor"]).await?;
+    assert!(shown.stdout.contains("vacuum (analyze) tocsin.gap; if they come back"), "{}", shown.stdout);
+    sqlx::raw_sql("vacuum (analyze) tocsin.gap").execute(&pool).await?;
+    judged(&world, "dead rows", "ok").await?;
+    daemon.terminate().await?;
     world.end().await
 }
 

@@ -4,6 +4,7 @@
 //! the most talkative log level, every place that somebody else may read ([`places::Place`]) is searched for the marker in
 //! the seven forms in which a secret gets written down by accident ([`Form`]).
 
+mod consent;
 mod places;
 
 use std::process::Stdio;
@@ -105,8 +106,36 @@ const COMMANDS: &[&[&str]] = &[
     &["tenant", "resume", "{tenant}"],
 ];
 
+/// What an auditor gets to see.
+const AUDIT: &[&[&str]] = &[
+    &["audit", "list", "-n", "100000"],
+    &["audit", "list", "-n", "100000", "--json"],
+    &["audit", "verify", "--json"],
+    &["audit", "heads"],
+];
+
 fn add_output(places: &mut Places, name: &str, ended: &Finished) {
     places.add(Place::CommandOutput, name, format!("{}{}", ended.stdout, ended.stderr));
+}
+
+/// Everything that a diagnosis writes for others to see, and the audit log in every form that it leaves the house in.
+async fn diagnose_and_audit(world: &World, environment: &[(&str, &str)], places: &mut Places) -> anyhow::Result<()> {
+    let archive = world.path("ticket.tar.gz");
+    let diagnosis = run_in(&world.config, &["doctor", "--bundle", &archive.display().to_string()], "", environment).await?;
+    add_output(places, "doctor", &diagnosis);
+    places.add(Place::DoctorBundle, "as it lies there", std::fs::read(&archive)?);
+    for (name, content) in super::doctor::unpack(&archive)? {
+        places.add(Place::DoctorBundle, name, content);
+    }
+    for arguments in AUDIT {
+        let told = run_in(&world.config, arguments, "", environment).await?.ok()?;
+        places.add(Place::AuditLog, arguments.join(" "), format!("{}{}", told.stdout, told.stderr));
+    }
+    let rows: Vec<String> = sqlx::query_scalar("select a::text from tocsin.audit a union all select h::text from tocsin.audit_head h")
+        .fetch_all(&world.pool().await?)
+        .await?;
+    places.add(Place::AuditLog, "the tables", rows.join("\n"));
+    Ok(())
 }
 
 /// Imports all customers in every way there is, with a look at a command while it holds tokens.
@@ -169,15 +198,17 @@ async fn an_access_token(world: &World, tenant: &SimTenant) -> anyhow::Result<St
 #[tokio::test]
 async fn no_secret_is_found_outside_of_its_place_whatever_happens() -> anyhow::Result<()> {
     let cloud = Settings {
-        tenants: 3,
+        tenants: 4,
         history: 20,
         sources: SourceMix::Both,
         marker: Some(MARKER.to_owned()),
         access_lifetime: (Duration::from_secs(3), Duration::from_secs(4)),
         ..Settings::default()
     };
-    let world = World::build(Setup { cloud, embedded: true, ..Setup::default() }).await?;
-    let tenants = world.cloud.tenants();
+    let door = consent::Door::open().await?;
+    let world = World::build(Setup { cloud, embedded: true, config: door.config() }).await?;
+    let mut tenants = world.cloud.tenants();
+    let newcomer = tenants.pop().context("a customer who is invited")?;
     let mut places = Places::default();
     import_all(&world, &tenants, &mut places).await?;
 
@@ -191,6 +222,7 @@ async fn no_secret_is_found_outside_of_its_place_whatever_happens() -> anyhow::R
     let mut daemon = world.serve_with(&talkative)?;
     daemon.ops_address().await?;
     live_through_everything(&world, &tenants).await?;
+    let tickets = consent::connect(&world, &daemon, &door, &newcomer, &talkative, &mut places).await?;
 
     for path in ["/metrics", "/readyz", "/livez", "/startupz", "/nowhere"] {
         let (status, body) = daemon.ops(path).await?;
@@ -203,6 +235,7 @@ async fn no_secret_is_found_outside_of_its_place_whatever_happens() -> anyhow::R
             arguments.iter().map(|word| if *word == "{tenant}" { tenants[0].name.as_str() } else { *word }).collect();
         add_output(&mut places, &arguments.join(" "), &run_in(&world.config, &arguments, "", &talkative).await?);
     }
+    diagnose_and_audit(&world, &talkative, &mut places).await?;
     for (name, options) in
         [("all", &[][..]), ("the private schema", &["--schema", "tocsin", "--inserts"]), ("the read side", &["--schema", "dash"])]
     {
@@ -220,7 +253,10 @@ async fn no_secret_is_found_outside_of_its_place_whatever_happens() -> anyhow::R
     let text = ring.split_whitespace().last().context("a key")?;
     let key = from_base64(text);
     assert_eq!(key.len(), 32);
-    let scanner = Scanner::of(&[("the marker", MARKER.as_bytes()), ("the ring key", &key), ("the ring key's text", text.as_bytes())]);
+    let mut secrets: Vec<(&'static str, &[u8])> =
+        vec![("the marker", MARKER.as_bytes()), ("the ring key", &key), ("the ring key's text", text.as_bytes())];
+    secrets.extend(tickets.iter().map(|(name, ticket)| (*name, ticket.as_bytes())));
+    let scanner = Scanner::of(&secrets);
     looks_where_it_should(&world, &tenants, &places, &scanner).await?;
 
     let hits = places.hits(&scanner);
@@ -262,6 +298,13 @@ async fn looks_where_it_should(world: &World, tenants: &[SimTenant], places: &Pl
     assert!(server.contains("parameters: $1"), "with what was bound to them");
     let dumped = places.text(Place::Dump, "all")?;
     assert!(dumped.contains("COPY tocsin.tenant_secret") && dumped.contains(&tenants[0].name));
+    let doctor = places.text(Place::DoctorBundle, "doctor.json")?;
+    assert!(doctor.contains("\"tenant-4\""), "{doctor}");
+    let audit = places.text(Place::AuditLog, "the tables")?;
+    for action in ["tenant.add", "tenant.update", "tenant.pause", "tenant.connect", "consent.refused"] {
+        assert!(audit.contains(action) && places.text(Place::AuditLog, "--json")?.contains(action), "{action}: {audit}");
+    }
+    assert!(places.text(Place::ConsentPages, "the end")?.contains("Connected. Thank you"));
     assert!(places.bytes() > 10_000_000, "{} bytes", places.bytes());
 
     let belongs = |file: &str, secret: &str| -> anyhow::Result<bool> { Ok(knows(scanner, &std::fs::read(world.path(file))?, secret)) };

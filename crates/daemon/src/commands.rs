@@ -18,6 +18,8 @@ mod serve;
 mod tenant;
 mod verify;
 
+use tenant_registry::Registry;
+
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::database::{Database, Purpose, Reached};
@@ -37,6 +39,11 @@ impl Setting {
     /// The database for a command that ends soon.
     async fn database(&self, name: &'static str) -> Result<Database, Failure> {
         Reached::reach(&self.config, Purpose::Command(name)).await?.open(false, 3).await
+    }
+
+    /// The registry for a command that opens no token, acting for whoever types.
+    fn registry(&self, database: &Database) -> Registry {
+        Registry::without_keys(database.pool.clone()).acting_as(self.actor.as_str())
     }
 }
 

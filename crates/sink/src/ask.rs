@@ -1,11 +1,12 @@
 //! What an operator asks for: reading again, comparing, trying again what is in quarantine.
 //!
-//! Asking writes a row, nothing else. The replica that holds the tenant does the work, with its own token, lease and
+//! Asking writes a row, nothing else, in a transaction of its own or in that of the caller.
+//! The replica that holds the tenant does the work, with its own token, lease and
 //! fence, and writes down how far it has come; [`crate::read::run_state`] and [`crate::read::replay_result`] show it.
 
 use domain::{Errand, Source, TenantId, Ticks};
 use sqlx::postgres::PgBindIterExt;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Acquire, PgConnection, Postgres};
 use uuid::Uuid;
 
 use crate::error::ReadError;
@@ -74,24 +75,38 @@ impl From<sqlx::Error> for AskError {
 ///
 /// # Errors
 /// [`AskError::Open`] when one is open and not to be replaced; or for a feed or stretch that does not exist.
-pub async fn backfill(pool: &PgPool, tenant: TenantId, source: Source, from: Ticks, to: Ticks, replace: bool) -> Result<i64, AskError> {
-    ask(pool, tenant, source, Errand::Backfill, (from, to), replace).await
+pub async fn backfill(
+    db: impl Acquire<'_, Database = Postgres>,
+    tenant: TenantId,
+    source: Source,
+    from: Ticks,
+    to: Ticks,
+    replace: bool,
+) -> Result<i64, AskError> {
+    ask(db, tenant, source, Errand::Backfill, (from, to), replace).await
 }
 
 /// Asks to compare `[from, to)` of a feed with what is stored, and returns the run.
 ///
 /// # Errors
 /// [`AskError::Open`] when one is open; or for a feed or stretch that does not exist.
-pub async fn comparison(pool: &PgPool, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<i64, AskError> {
-    ask(pool, tenant, source, Errand::Reconcile, (from, to), false).await
+pub async fn comparison(
+    db: impl Acquire<'_, Database = Postgres>,
+    tenant: TenantId,
+    source: Source,
+    from: Ticks,
+    to: Ticks,
+) -> Result<i64, AskError> {
+    ask(db, tenant, source, Errand::Reconcile, (from, to), false).await
 }
 
 /// Calls off what is open of an errand, and returns its run. What was stored on the way stays.
 ///
 /// # Errors
 /// [`AskError::NothingOpen`], or when there is no such feed.
-pub async fn cancel(pool: &PgPool, tenant: TenantId, source: Source, errand: Errand) -> Result<i64, AskError> {
-    check_feed(&mut *pool.acquire().await?, tenant, source).await?;
+pub async fn cancel(db: impl Acquire<'_, Database = Postgres>, tenant: TenantId, source: Source, errand: Errand) -> Result<i64, AskError> {
+    let mut conn = db.acquire().await?;
+    check_feed(&mut conn, tenant, source).await?;
     let run: Option<i64> = sqlx::query_scalar(
         "-- ask::cancel
          update tocsin.reread set cancelled_at = now(), finished_at = now()
@@ -101,13 +116,13 @@ pub async fn cancel(pool: &PgPool, tenant: TenantId, source: Source, errand: Err
     .bind(tenant.0)
     .bind(source.as_str())
     .bind(errand.as_str())
-    .fetch_optional(pool)
+    .fetch_optional(&mut *conn)
     .await?;
     run.ok_or(AskError::NothingOpen(errand))
 }
 
 pub(crate) async fn ask(
-    pool: &PgPool,
+    db: impl Acquire<'_, Database = Postgres>,
     tenant: TenantId,
     source: Source,
     errand: Errand,
@@ -117,7 +132,7 @@ pub(crate) async fn ask(
     if from >= to || PgStamp::of(from).is_none() || PgStamp::of(to).is_none() {
         return Err(AskError::NoStretch { from, to });
     }
-    let mut tx = pool.begin().await?;
+    let mut tx = db.begin().await?;
     check_feed(&mut tx, tenant, source).await?;
     let run = insert(&mut tx, tenant, source, errand, (from, to), replace).await?;
     tx.commit().await?;
@@ -224,8 +239,8 @@ pub struct ReplayAsked {
 ///
 /// # Errors
 /// When the database cannot be asked. Then nothing is asked for.
-pub async fn replay(pool: &PgPool, which: &ReplayOf) -> Result<Vec<ReplayAsked>, AskError> {
-    let mut tx = pool.begin().await?;
+pub async fn replay(db: impl Acquire<'_, Database = Postgres>, which: &ReplayOf) -> Result<Vec<ReplayAsked>, AskError> {
+    let mut tx = db.begin().await?;
     let feeds = mark(&mut tx, which).await?;
     let now: PgStamp = sqlx::query_scalar("select now()").fetch_one(&mut *tx).await?;
     let now = now.to_ticks().unwrap_or(Ticks(0));

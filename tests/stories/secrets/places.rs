@@ -21,6 +21,7 @@ pub(super) enum Place {
     CommandOutput,
     Metrics,
     HttpBodies,
+    ConsentPages,
     PostgresLog,
     WriteAheadLog,
     DataFiles,
@@ -29,14 +30,17 @@ pub(super) enum Place {
     CommandLine,
     TemporaryFiles,
     Core,
+    DoctorBundle,
+    AuditLog,
 }
 
 impl Place {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::DaemonLog,
         Self::CommandOutput,
         Self::Metrics,
         Self::HttpBodies,
+        Self::ConsentPages,
         Self::PostgresLog,
         Self::WriteAheadLog,
         Self::DataFiles,
@@ -45,6 +49,8 @@ impl Place {
         Self::CommandLine,
         Self::TemporaryFiles,
         Self::Core,
+        Self::DoctorBundle,
+        Self::AuditLog,
     ];
 
     /// The place that a file in the folder of a world is.

@@ -24,7 +24,7 @@ pub(super) async fn run(setting: &Setting, command: Backfill) -> Result<(), Fail
             start(setting, &database, Wanted { named, source, since, until, replace, wait }).await
         }
         Backfill::Status { tenant, watch } => status(setting, &database.pool, tenant.as_deref(), watch).await,
-        Backfill::Cancel { named, source } => cancel(setting, &database.pool, &named, source).await,
+        Backfill::Cancel { named, source } => cancel(setting, &database, &named, source).await,
     };
     database.close().await;
     result
@@ -51,10 +51,17 @@ async fn start(setting: &Setting, database: &Database, wanted: Wanted) -> Result
             .output
             .note(&format!("warning: Microsoft keeps alerts for about {keeps} ([poll] source_keeps); what is older is not there any more"));
     }
+    let registry = setting.registry(database);
     let (mut asked, mut refused) = (Vec::new(), Vec::new());
     for source in asking::sources(&tenant, wanted.source) {
-        match ask::backfill(&database.pool, tenant.id, source, from, to, wanted.replace).await {
-            Ok(run) => asked.push(Asked { tenant: tenant.id, source, errand: Errand::Backfill, run }),
+        let mut deed = registry.deed().await.map_err(super::tenant::failure)?;
+        match ask::backfill(deed.connection(), tenant.id, source, from, to, wanted.replace).await {
+            Ok(run) => {
+                let details =
+                    json!({ "source": source, "run": run, "from": from.to_string(), "to": to.to_string(), "replace": wanted.replace });
+                deed.done("backfill.start", [(tenant.id, details)]).await.map_err(super::tenant::failure)?;
+                asked.push(Asked { tenant: tenant.id, source, errand: Errand::Backfill, run });
+            }
             Err(AskError::Open { .. }) => refused.push(source),
             Err(error) => return Err(asking::failure(error)),
         }
@@ -151,12 +158,18 @@ async fn follow(output: Output, pool: &PgPool, rows: &[RereadRow]) -> Result<(),
     waited.map(drop)
 }
 
-async fn cancel(setting: &Setting, pool: &PgPool, named: &Named, source: Option<Source>) -> Result<(), Failure> {
-    let tenant = asking::tenant(pool, &named.tenant).await?;
+async fn cancel(setting: &Setting, database: &Database, named: &Named, source: Option<Source>) -> Result<(), Failure> {
+    let tenant = asking::tenant(&database.pool, &named.tenant).await?;
+    let registry = setting.registry(database);
     let mut cancelled = Vec::new();
     for source in asking::sources(&tenant, source) {
-        match ask::cancel(pool, tenant.id, source, Errand::Backfill).await {
-            Ok(run) => cancelled.push((source, run)),
+        let mut deed = registry.deed().await.map_err(super::tenant::failure)?;
+        match ask::cancel(deed.connection(), tenant.id, source, Errand::Backfill).await {
+            Ok(run) => {
+                let details = json!({ "source": source, "run": run });
+                deed.done("backfill.cancel", [(tenant.id, details)]).await.map_err(super::tenant::failure)?;
+                cancelled.push((source, run));
+            }
             Err(AskError::NothingOpen(_)) => {}
             Err(error) => return Err(asking::failure(error)),
         }

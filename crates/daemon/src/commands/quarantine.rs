@@ -134,7 +134,11 @@ async fn replay(setting: &Setting, database: &Database, wanted: Wanted) -> Resul
         }
         ReplayOf::These(these)
     };
-    let asked = ask::replay(pool, &which).await.map_err(asking::failure)?;
+    let registry = setting.registry(database);
+    let mut deed = registry.deed().await.map_err(super::tenant::failure)?;
+    let asked = ask::replay(deed.connection(), &which).await.map_err(asking::failure)?;
+    let entries = asked.iter().map(|one| (one.tenant, json!({ "source": one.source, "run": one.run, "records": one.records })));
+    deed.done("quarantine.replay", entries).await.map_err(super::tenant::failure)?;
     let records: u64 = asked.iter().map(|one| one.records).sum();
     if records == 0 {
         setting.output.note("nothing to try again: what there was is understood by now, or its source is not read any more");

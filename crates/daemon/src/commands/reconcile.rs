@@ -25,10 +25,16 @@ pub(super) async fn run(setting: &Setting, options: &Reconcile) -> Result<(), Fa
 async fn reconcile(setting: &Setting, database: &Database, options: &Reconcile) -> Result<(), Failure> {
     let tenant = asking::tenant(&database.pool, &options.tenant).await?;
     let (from, to) = asking::stretch(options.since, options.until);
+    let registry = setting.registry(database);
     let mut asked = Vec::new();
     for source in asking::sources(&tenant, options.source) {
-        let run = match ask::comparison(&database.pool, tenant.id, source, from, to).await {
-            Ok(run) => run,
+        let mut deed = registry.deed().await.map_err(super::tenant::failure)?;
+        let run = match ask::comparison(deed.connection(), tenant.id, source, from, to).await {
+            Ok(run) => {
+                let details = json!({ "source": source, "run": run, "from": from.to_string(), "to": to.to_string() });
+                deed.done("reconcile", [(tenant.id, details)]).await.map_err(super::tenant::failure)?;
+                run
+            }
             Err(AskError::Open { run, .. }) => {
                 setting.output.note(&format!("{source} is being compared already; this waits for that comparison"));
                 run

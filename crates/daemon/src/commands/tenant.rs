@@ -231,7 +231,7 @@ async fn without_keys(
     work: impl AsyncFnOnce(&Registry, &PgPool) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let database: Database = setting.database(name).await?;
-    let registry = Registry::without_keys(database.pool.clone()).acting_as(setting.actor.as_str());
+    let registry = setting.registry(&database);
     let result = work(&registry, &database.pool).await;
     database.close().await;
     result

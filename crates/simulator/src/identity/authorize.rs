@@ -43,8 +43,8 @@ pub(crate) struct Codes {
 }
 
 impl Codes {
-    fn hand_out(&self, seed: u64, consent: Consent) -> String {
-        let code = format!("1.A{}", Dice::of(&[seed, 0xC0DE, self.count.fetch_add(1, Ordering::Relaxed)]).hex(96));
+    fn hand_out(&self, seed: u64, marker: &str, consent: Consent) -> String {
+        let code = format!("1.A{marker}{}", Dice::of(&[seed, 0xC0DE, self.count.fetch_add(1, Ordering::Relaxed)]).hex(96));
         self.codes.lock().unwrap_or_else(PoisonError::into_inner).insert(code.clone(), consent);
         code
     }
@@ -141,7 +141,7 @@ impl Identity {
             expires: call.at.plus(CODE_LIFETIME),
             redeemed: false,
         };
-        let code = self.codes.hand_out(self.seed, consent);
+        let code = self.codes.hand_out(self.seed, self.mint.marker(), consent);
         send(&[("code", &code), ("session_state", &call.request_id.to_string())])
     }
 }

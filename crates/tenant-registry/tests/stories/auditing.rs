@@ -64,6 +64,33 @@ async fn the_ring_is_noted_when_it_changes_and_not_otherwise(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../../migrations")]
+async fn a_deed_of_another_crate_is_committed_with_its_entries_or_not_at_all(pool: PgPool) {
+    let world = audited(pool).await.with_tenants(2).await;
+    let gaps = "select count(*) from tocsin.gap";
+    let dig = "insert into tocsin.gap (tenant, source, from_ticks, to_ticks, reason) select tenant, 'graph-alerts', 0, 1, 'dug' from tocsin.tenant";
+    let begun = async || {
+        let mut deed = world.registry.deed().await.unwrap();
+        sqlx::raw_sql(dig).execute(deed.connection()).await.unwrap();
+        deed
+    };
+    drop(begun().await);
+    begun().await.done("gap.dig", []).await.unwrap();
+    assert_eq!(world.count(gaps).await, 0, "nothing was said to be done");
+    // In any order: two deeds about the same tenants lock their chains in the same one.
+    let entries = [2_u64, 1].map(|number| (id(number.into()), serde_json::json!({ "deep": number })));
+    begun().await.done("gap.dig", entries).await.unwrap();
+    assert_eq!(world.count(gaps).await, 2);
+    for number in [1_u64, 2] {
+        let entry = world.registry.audit_entries(Some(id(number.into())), 1).await.unwrap().remove(0);
+        assert_eq!((entry.actor.as_str(), entry.action.as_str(), entry.details["deep"].as_u64()), (ANNA, "gap.dig", Some(number)));
+    }
+    sqlx::raw_sql("delete from tocsin.gap; alter table tocsin.audit rename to audit_away").execute(&world.pool).await.unwrap();
+    let refused = begun().await.done("gap.dig", [(id(1), serde_json::json!({}))]).await.unwrap_err();
+    assert!(matches!(refused, AdminError::Unaudited(_)), "{refused}");
+    assert_eq!(world.count(gaps).await, 0);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
 async fn what_cannot_be_audited_is_not_done(pool: PgPool) {
     let world = audited(pool).await.with_tenants(2).await;
     let state = "select count(*) from tocsin.tenant where state = 'active'";

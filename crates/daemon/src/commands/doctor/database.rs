@@ -6,7 +6,7 @@ use domain::{Clock as _, CloudName, SystemClock, TenantId, Ticks};
 use sqlx::{PgPool, Row as _};
 use tenant_registry::{Registry, TenantSummary};
 
-use super::facts::{AppFacts, DeepFacts, ServerFacts, SourceFacts, TenantFacts};
+use super::facts::{AppFacts, DeepFacts, ServerFacts, SourceFacts, TableFacts, TenantFacts};
 use super::names::Names;
 use crate::commands::tenant::failure;
 use crate::failure::Failure;
@@ -14,10 +14,12 @@ use crate::failure::Failure;
 /// The server, its roles and grants, and who works on it.
 pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts, Failure> {
     let before = SystemClock.now();
-    let row =
-        sqlx::query("select current_setting('server_version_num')::int as version, extract(epoch from clock_timestamp())::float8 as epoch")
-            .fetch_one(pool)
-            .await?;
+    let row = sqlx::query(
+        "select current_setting('server_version_num')::int as version, extract(epoch from clock_timestamp())::float8 as epoch,
+                 current_setting('autovacuum')::bool as autovacuum, pg_database_size(current_database()) as bytes",
+    )
+    .fetch_one(pool)
+    .await?;
     let after = SystemClock.now();
     let seconds = |ticks: Ticks| ticks.0 as f64 / 1e7;
     let row_epoch: f64 = row.try_get("epoch")?;
@@ -64,8 +66,32 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         replicas: row_counts.try_get("replicas")?,
         leases_due: row_counts.try_get("due")?,
         leases_held: row_counts.try_get("held")?,
+        bytes: row.try_get("bytes")?,
+        autovacuum: row.try_get("autovacuum")?,
+        tables: tables(pool).await?,
         counts,
     })
+}
+
+/// What the statistics of the server say of each private table.
+async fn tables(pool: &PgPool) -> Result<Vec<TableFacts>, Failure> {
+    let rows = sqlx::query(
+        "select schemaname || '.' || relname as name, pg_total_relation_size(relid) as bytes, n_live_tup, n_dead_tup,
+             extract(epoch from now() - greatest(last_vacuum, last_autovacuum))::float8 as vacuumed
+         from pg_stat_user_tables where schemaname = 'tocsin' order by 1",
+    )
+    .fetch_all(pool)
+    .await?;
+    let facts = rows.into_iter().map(|row| {
+        Ok(TableFacts {
+            table: row.try_get("name")?,
+            bytes: row.try_get::<Option<i64>, _>("bytes")?.unwrap_or(0),
+            live: row.try_get("n_live_tup")?,
+            dead: row.try_get("n_dead_tup")?,
+            vacuumed_seconds: row.try_get("vacuumed")?,
+        })
+    });
+    Ok(facts.collect::<Result<_, sqlx::Error>>()?)
 }
 
 /// The tenants, or the one; and the clouds that they live in.
@@ -78,7 +104,7 @@ pub(super) async fn tenants(
     let rows = sqlx::query(
         "select t.name, t.cloud, t.number, h.state, h.error_code, h.trace_id, h.reason is not null as troubled,
              extract(epoch from now() - h.since)::float8 as for_seconds,
-             f.age, f.lag, coalesce(f.never, false) as never, coalesce(f.quarantined, 0)::bigint as quarantined,
+             f.age, f.lag, f.throttled, coalesce(f.never, false) as never, coalesce(f.quarantined, 0)::bigint as quarantined,
              c.clock, c.days_left, coalesce(m.missing, 0)::bigint as missing, coalesce(g.gaps, 0)::bigint as gaps,
              coalesce((select missing from dash.partial_sight where directory_id = t.tenant), 0)::bigint as unseen,
              exists (select from tocsin.lease l where l.tenant = t.tenant and l.holder is not null and l.expires_at > now()) as held
@@ -86,6 +112,8 @@ pub(super) async fn tenants(
          join dash.tenant_health h on h.directory_id = t.tenant
          left join lateral (
              select extract(epoch from now() - min(last_success_at))::float8 as age, max(lag_seconds) as lag,
+                 extract(epoch from now() - min(coalesce(last_success_at, t.created_at)) filter (where throttled_until is not null))::float8
+                     as throttled,
                  bool_or(last_success_at is null) as never, sum(quarantined) as quarantined
              from dash.feed_health where directory_id = t.tenant
          ) f on true
@@ -117,6 +145,7 @@ pub(super) async fn tenants(
             trace_id: row.try_get("trace_id")?,
             last_success_seconds: row.try_get("age")?,
             lag_seconds: row.try_get("lag")?,
+            throttled_seconds: row.try_get("throttled")?,
             never_read: row.try_get("never")?,
             nearest_clock: row.try_get("clock")?,
             nearest_days: row.try_get("days_left")?,

@@ -118,8 +118,26 @@ pub(super) struct ServerFacts {
     pub(super) replicas: i64,
     pub(super) leases_due: i64,
     pub(super) leases_held: i64,
+    pub(super) bytes: i64,
+    /// The server clears dead rows away by itself.
+    pub(super) autovacuum: bool,
+    /// The private tables, partitions one by one.
+    pub(super) tables: Vec<TableFacts>,
     /// Rows by table, for the archive.
     pub(super) counts: Vec<(String, i64)>,
+}
+
+/// One table, by the statistics of the server.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TableFacts {
+    /// A name of ours; no customer stands in it.
+    pub(super) table: String,
+    /// With indexes and bodies stored aside.
+    pub(super) bytes: i64,
+    pub(super) live: i64,
+    pub(super) dead: i64,
+    /// Since it was last vacuumed, by whomever; nothing when never.
+    pub(super) vacuumed_seconds: Option<f64>,
 }
 
 /// The ops endpoint that the configuration names.
@@ -176,6 +194,8 @@ pub(super) struct TenantFacts {
     /// The source that was longest without success; nothing before the first.
     pub(super) last_success_seconds: Option<f64>,
     pub(super) lag_seconds: Option<f64>,
+    /// Of the sources that Microsoft wants left alone now, the one that was longest without success.
+    pub(super) throttled_seconds: Option<f64>,
     /// A source that never succeeded.
     pub(super) never_read: bool,
     pub(super) nearest_clock: Option<String>,

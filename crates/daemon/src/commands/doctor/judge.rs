@@ -1,6 +1,7 @@
 //! From facts to checks: small judgements without I/O, in the order in which one would look.
 
 mod machine;
+mod strain;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(machine::roles(server));
         checks.push(machine::reader(server));
         checks.push(machine::partitions(server));
+        checks.push(strain::dead_rows(server));
         checks.push(machine::data_keys(&facts.keys));
         checks.push(machine::key_versions(&facts.keys));
         checks.push(machine::audit(server));
@@ -32,6 +34,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(tenants::states(&facts.tenants));
         checks.push(tenants::successes(&facts.tenants));
         checks.push(tenants::lags(&facts.tenants));
+        checks.push(strain::throttling(&facts.tenants, &facts.daemon));
         checks.push(tenants::clocks(&facts.tenants));
         checks.push(tenants::consents(&facts.tenants));
         checks.push(tenants::sights(&facts.tenants));

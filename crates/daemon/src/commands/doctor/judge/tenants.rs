@@ -20,13 +20,13 @@ pub(super) fn span(seconds: f64) -> String {
 }
 
 /// The tenants that something is said of, the first of them by name.
-fn listed<'a>(tenants: impl Iterator<Item = (&'a TenantFacts, String)>) -> (usize, String) {
+pub(super) fn listed<'a>(tenants: impl Iterator<Item = (&'a TenantFacts, String)>) -> (usize, String) {
     let all: Vec<_> = tenants.map(|(tenant, said)| format!("{} {said}", tenant.tenant)).collect();
     let more = if all.len() > LISTED { format!(" and {} more", all.len() - LISTED) } else { String::new() };
     (all.len(), format!("{}{more}", all[..all.len().min(LISTED)].join(", ")))
 }
 
-fn is_read(tenant: &TenantFacts) -> bool {
+pub(super) fn is_read(tenant: &TenantFacts) -> bool {
     tenant.state == "active"
 }
 

@@ -25,7 +25,19 @@ fn app() -> AppFacts {
 }
 
 fn server() -> ServerFacts {
-    ServerFacts { version: 170_002, replicas: 1, leases_due: 2, leases_held: 2, ..ServerFacts::default() }
+    ServerFacts {
+        version: 170_002,
+        replicas: 1,
+        leases_due: 2,
+        leases_held: 2,
+        autovacuum: true,
+        tables: vec![table(900, 100)],
+        ..ServerFacts::default()
+    }
+}
+
+fn table(live: i64, dead: i64) -> TableFacts {
+    TableFacts { table: "tocsin.feed".to_owned(), bytes: 3_500_000, live, dead, vacuumed_seconds: Some(7200.0) }
 }
 
 fn answers(ready: bool) -> DaemonFacts {
@@ -47,6 +59,7 @@ fn tenant(number: usize) -> TenantFacts {
         trace_id: None,
         last_success_seconds: Some(20.0),
         lag_seconds: Some(25.0),
+        throttled_seconds: None,
         never_read: false,
         nearest_clock: Some("refresh-token".to_owned()),
         nearest_days: Some(89),
@@ -160,6 +173,61 @@ fn each_trouble_of_a_tenant_is_named() {
         facts.tenants[0].lag_seconds = Some(1e6);
     };
     assert_eq!(complaints(paused), [], "a paused tenant is not read, as it should be");
+}
+
+#[test]
+fn dead_rows_are_told_of_when_autovacuum_has_missed_its_time() {
+    for (live, dead, told) in
+        [(0, 9_999, false), (0, 10_000, true), (25_000, 10_000, false), (24_000, 10_000, true), (1_000_000, 399_000, false)]
+    {
+        let expected: &[_] = if told { &[("dead rows", Warn)] } else { &[] };
+        assert_eq!(complaints(|facts| there(facts).tables = vec![table(live, dead)]), expected, "{dead} of {live}");
+    }
+    assert_eq!(complaints(|facts| there(facts).autovacuum = false), [("dead rows", Warn)]);
+    let mut facts = healthy();
+    there(&mut facts).tables =
+        vec![table(24_000, 10_000), TableFacts { table: "tocsin.gap".to_owned(), vacuumed_seconds: None, ..table(0, 50_000) }];
+    let checks = judge(&facts);
+    let check = checks.iter().find(|check| check.title == "dead rows").unwrap();
+    let found = "2 tables hold more than autovacuum should let stand: tocsin.gap (100 % of 50000 rows, 3.5 MB, never vacuumed), \
+                 tocsin.feed (29 % of 34000 rows, 3.5 MB, vacuumed 2 h ago)";
+    assert_eq!(check.found, found);
+    assert!(check.fix.as_deref().unwrap().contains("vacuum (analyze) tocsin.gap, tocsin.feed;"), "{check:?}");
+}
+
+#[test]
+fn throttling_is_told_of_by_host_and_by_tenant() {
+    let daemon = |throttled: u32, ok: u32| DaemonFacts::Answers {
+        ready: true,
+        stages: Vec::new(),
+        metrics: format!(
+            "# TYPE tocsin_poll_total counter\n\
+             tocsin_poll_total{{source=\"graph-alerts\",outcome=\"throttled\"}} {throttled}\n\
+             tocsin_poll_total{{source=\"graph-alerts\",outcome=\"ok\"}} {ok}\n\
+             tocsin_poll_total{{source=\"graph-alerts\",outcome=\"waiting\"}} 100000\n\
+             tocsin_poll_total{{outcome=\"ok\",source=\"mde-alerts\"}} 500\n\
+             tocsin_token_refresh_total{{outcome=\"ok\"}} 500\n"
+        ),
+    };
+    for (throttled, ok, told) in [(0, 0, false), (19, 0, false), (20, 0, true), (9, 91, false), (10, 90, true)] {
+        let expected: &[_] = if told { &[("throttling", Warn)] } else { &[] };
+        assert_eq!(complaints(|facts| facts.daemon = daemon(throttled, ok)), expected, "{throttled} besides {ok}");
+    }
+    for (seconds, told) in [(None, false), (Some(299.0), false), (Some(301.0), true)] {
+        let expected: &[_] = if told { &[("throttling", Warn)] } else { &[] };
+        assert_eq!(complaints(|facts| facts.tenants[1].throttled_seconds = seconds), expected, "{seconds:?}");
+    }
+    let mut facts = healthy();
+    (facts.daemon, facts.tenants[1].throttled_seconds) = (daemon(25, 75), Some(600.0));
+    let found = judge(&facts).into_iter().find(|check| check.title == "throttling").unwrap().found;
+    assert_eq!(found, "graph refused 25 of 100 polls since the daemon began (25 %); tenant-2 (nothing read for 10 min)");
+}
+
+#[test]
+fn sizes_read_as_people_say_them() {
+    for (bytes, words) in [(900, "900 B"), (3_500_000, "3.5 MB"), (12_000_000_000, "12.0 GB")] {
+        assert_eq!(strain::size(bytes), words);
+    }
 }
 
 #[test]
