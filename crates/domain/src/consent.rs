@@ -1,9 +1,20 @@
-//! Which permissions a tenant's sources need, and which of them an access token does not have.
+//! Which permissions a tenant's sources need, which of them an access token does not have, and whose consent it was.
 //!
 //! A customer who takes a permission back, or an app that asks for more than was once consented to, shows here before
 //! anything is refused.
 
+use serde::Serialize;
+
 use crate::tenant::{Audience, Source};
+
+/// The account that signed in, and as which a tenant is read from then on. An identity, and no secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Its object id in the directory.
+    pub oid: Option<String>,
+    /// What its owner signs in as, to be found by people. It may be given to somebody else later; the object id may not.
+    pub name: Option<String>,
+}
 
 impl Source {
     /// The permission to read this source, the least one first; any of them is enough.

@@ -5,6 +5,7 @@
 //! the state. Until then a live connection goes on as if nothing had happened, and a proof that fails or a process that
 //! dies leaves it alone (I18).
 
+use domain::consent::Account;
 use domain::{RefreshToken, TenantId, TenantState, Ticks};
 use serde_json::json;
 
@@ -54,7 +55,7 @@ impl Registry {
 
     /// Puts the proved candidate in the place of the tenant's token, makes the tenant active and ends the link.
     ///
-    /// A paused tenant stays paused: that was the operator's word.
+    /// A paused tenant stays paused: that was the operator's word. `account` is whose token it is, for the audit.
     ///
     /// # Errors
     /// [`AdminError::Conflict`] when the tenant was connected or removed meanwhile, or the candidate is another one.
@@ -63,6 +64,7 @@ impl Registry {
         accepted: &Accepted,
         client_id: &str,
         version: i64,
+        account: Option<&Account>,
         now: Ticks,
     ) -> Result<StateChange, AdminError> {
         let vault = self.vault()?;
@@ -75,7 +77,7 @@ impl Registry {
         let next = stored.secret.as_ref().map_or(1, |secret| secret.version + 1);
         let sealed = key.seal(&Place::of_refresh_token(tenant, client_id, next), &token)?;
         let new = NewToken { version: next, client_id, sealed: &sealed, import_mac: &key.import_mac(&token) };
-        let after = self.connect(&mut tx, accepted, stored.state).await?;
+        let after = self.connect(&mut tx, accepted, account, stored.state).await?;
         secrets::put_imported(&mut tx, tenant, &new).await?;
         secrets::drop_candidate(&mut tx, tenant).await?;
         if let Some(at) = now.to_timestamp() {
@@ -92,7 +94,7 @@ impl Registry {
     /// As [`Registry::promote_candidate`].
     pub async fn promote_application(&self, accepted: &Accepted) -> Result<StateChange, AdminError> {
         let (mut tx, stored) = self.lock(accepted.invited.tenant).await?;
-        let after = self.connect(&mut tx, accepted, stored.state).await?;
+        let after = self.connect(&mut tx, accepted, None, stored.state).await?;
         store::announce_change(&mut tx).await?;
         tx.commit().await?;
         Ok(StateChange { before: stored.state, after })
@@ -108,7 +110,14 @@ impl Registry {
         Ok(tx.commit().await?)
     }
 
-    async fn connect(&self, tx: &mut sqlx::PgTransaction<'_>, accepted: &Accepted, stored: TenantState) -> Result<TenantState, AdminError> {
+    /// `account` is nothing when the app itself was let in.
+    async fn connect(
+        &self,
+        tx: &mut sqlx::PgTransaction<'_>,
+        accepted: &Accepted,
+        account: Option<&Account>,
+        stored: TenantState,
+    ) -> Result<TenantState, AdminError> {
         let invited = &accepted.invited;
         let shown = tenants::state_shown(tx, invited.tenant).await?;
         if matches!(shown, TenantState::Removed | TenantState::Offboarding) {
@@ -123,7 +132,7 @@ impl Registry {
         if !links::end_this(tx, invited.tenant, invited.link).await? {
             return Err(AdminError::Conflict("the link has ended meanwhile".to_owned()));
         }
-        let details = json!({ "link": invited.link, "kind": invited.kind, "replaced": is_live(shown) });
+        let details = json!({ "link": invited.link, "kind": invited.kind, "replaced": is_live(shown), "account": account });
         audit::append(tx, invited.tenant, self.actor(), "tenant.connected", &details).await?;
         Ok(after)
     }

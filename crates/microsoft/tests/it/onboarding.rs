@@ -125,7 +125,8 @@ async fn a_person_signs_in_and_every_check_passes() {
     let lab = Lab::new(Settings::default());
     let directory = lab.directory().await;
     let signed_in = lab.redeem(&directory, &lab.agree(NONCE).await).await.unwrap();
-    assert!(signed_in.user.is_some());
+    assert!(signed_in.user.oid.is_some(), "{:?}", signed_in.user);
+    assert_eq!(signed_in.user.name.as_deref(), Some("mssp-reader@bekci.example"));
     assert_eq!(signed_in.redeemed.granted, ["SecurityAlert.Read.All", "SecurityIncident.Read.All"]);
     let token = signed_in.redeemed.refresh.unwrap();
     let redeemed = lab.sign_in.redeem(&lab.cloud, &lab.app, lab.id(), Audience::Defender, &token, Some(&lab.secret)).await.unwrap();
