@@ -100,13 +100,16 @@ pub(crate) enum Key {
         #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
-    /// Take a key out of the ring; refused while a tenant is sealed under it.
+    /// Take a key out of the ring, for good; refused while a tenant is sealed under it.
     Retire {
         /// Its id, as `tocsin key status` lists it.
         key: String,
         /// Write the changed ring to this file, for a ring that cannot be written where it is.
         #[arg(long, value_name = "FILE")]
         write_ring: Option<PathBuf>,
+        /// Do not ask for the key's id.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -187,9 +190,11 @@ pub(crate) enum Tenant {
     Pause(Named),
     /// Read a paused tenant again, or try one in trouble at once.
     Resume(Named),
-    /// Make a link by which a customer connects his tenant, and wait until he has.
+    /// Make a link by which a customer connects his tenant, and wait until he has. While it waits, --json prints an
+    /// event a line: the link first, and `connected` last.
     Invite(Invite),
-    /// Connect a tenant by signing in at this machine, for hosts that no customer's browser reaches.
+    /// Connect a tenant by signing in at this machine, for hosts that no customer's browser reaches. --json prints an
+    /// event a line: the link or code first, and `connected` last.
     Connect(Connect),
     /// Try the connection of a tenant now: exit 0 if it works, 3 if not.
     Verify {
@@ -225,14 +230,14 @@ pub(crate) struct MaybeNew {
     /// The directory of a customer that is not here yet: its id (GUID) or one of its domains.
     #[arg(long, value_name = "GUID|DOMAIN")]
     pub(crate) tenant: Option<String>,
-    /// A key of the section `clouds`; for a new tenant.
-    #[arg(long, default_value = "global", requires = "tenant")]
-    pub(crate) cloud: String,
-    /// A key of the section `apps`; for a new tenant.
-    #[arg(long, default_value = "main", requires = "tenant")]
-    pub(crate) app: String,
-    /// What to read; may be repeated; for a new tenant.
-    #[arg(long = "source", value_name = "SOURCE", default_value = "graph-alerts", requires = "tenant")]
+    /// A key of the section `clouds`; for a new tenant, which lives in global when you say nothing.
+    #[arg(long, requires = "tenant")]
+    pub(crate) cloud: Option<String>,
+    /// A key of the section `apps`; for a new tenant, which is read by main when you say nothing.
+    #[arg(long, requires = "tenant")]
+    pub(crate) app: Option<String>,
+    /// What to read; may be repeated; for a new tenant, of which graph-alerts are read when you say nothing.
+    #[arg(long = "source", value_name = "SOURCE", requires = "tenant")]
     pub(crate) sources: Vec<String>,
     /// Do not ask whether the directory of a domain is the right one.
     #[arg(long)]
