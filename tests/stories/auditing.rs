@@ -20,6 +20,7 @@ async fn an_action_that_may_not_be_audited_is_refused_with_a_sentence_and_nothin
     for arguments in [
         &["tenant", "pause", name][..],
         &["tenant", "resume", name],
+        &["tenant", "set", name, "--access-expires", "2099-01-01"],
         &["tenant", "remove", name, "--yes"],
         &["key", "rotate", "--timeout", "1s"],
     ] {
@@ -152,9 +153,13 @@ async fn keys_are_rotated_and_retired_while_customers_are_read() -> anyhow::Resu
     let keys = keys.as_array().context("keys")?;
     assert_eq!(keys.len(), 4);
     assert!(keys[0]["active"] == true && keys[0]["tenants"] == 5 && keys[0]["daemons"] == 1, "{keys:?}");
-    let refused = world.run(&["key", "retire", keys[0]["id"].as_str().unwrap_or_default()]).await?;
+    let refused = world.run(&["key", "retire", keys[0]["id"].as_str().unwrap_or_default(), "--yes"]).await?;
     assert_eq!(refused.code(), 5, "{refused:?}");
-    let retired = world.run(&["key", "retire", &old]).await?.ok()?;
+    let unasked = world.run(&["key", "retire", &old]).await?;
+    assert_eq!(unasked.code(), 2, "nobody is there to ask: {unasked:?}");
+    assert!(unasked.stderr.contains("--yes") && unasked.stderr.contains("backups"), "{}", unasked.stderr);
+    assert_eq!(status().await?.as_array().map(Vec::len), Some(4), "nothing has left the ring");
+    let retired = world.run(&["key", "retire", &old, "--yes"]).await?.ok()?;
     assert!(retired.stdout.contains(&old), "{}", retired.stdout);
     eventually("every customer's token is redeemed after that", SOON, async || {
         let journal = world.cloud.journal();

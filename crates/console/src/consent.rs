@@ -25,6 +25,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use domain::Clock;
 use tenant_registry::{LinkRefused, Registry, Ticket};
 use token_refresher::Enrol;
 use tokio::net::TcpListener;
@@ -53,6 +54,7 @@ struct Inner {
     enrol: Enrol,
     settings: ConsentSettings,
     rate: Rate,
+    clock: Arc<dyn Clock>,
 }
 
 /// How the pages present themselves.
@@ -78,8 +80,8 @@ impl ConsentSettings {
 
 impl ConsentState {
     /// The registry carries the actor under which the audit names what happens here.
-    pub fn new(registry: Registry, enrol: Enrol, settings: ConsentSettings) -> Self {
-        Self { inner: Arc::new(Inner { registry, enrol, settings, rate: Rate::default() }) }
+    pub fn new(registry: Registry, enrol: Enrol, settings: ConsentSettings, clock: Arc<dyn Clock>) -> Self {
+        Self { inner: Arc::new(Inner { registry, enrol, settings, rate: Rate::default(), clock }) }
     }
 }
 
@@ -90,14 +92,18 @@ pub fn consent_router(state: ConsentState) -> Router {
     let router = Router::new()
         .route("/consent/{link}", get(landing).post(begin))
         .route("/consent/progress", get(callback::progress))
-        .route("/assets/consent.css", get(style))
         .route(&callback_path, get(callback::callback))
+        .route_layer(from_fn(move |request: Request, next: Next| {
+            let bucket = bucket.clone();
+            async move {
+                let named = callback::named(request.uri(), request.headers());
+                if bucket.inner.rate.admits(&bucket.inner.registry, named).await { next.run(request).await } else { too_many_requests() }
+            }
+        }))
+        // What asks nothing of the database needs no bucket.
+        .route("/assets/consent.css", get(style))
         .fallback(nothing_here);
     router
-        .layer(from_fn(move |request: Request, next: Next| {
-            let bucket = bucket.clone();
-            async move { if bucket.inner.rate.admits() { next.run(request).await } else { too_many() } }
-        }))
         .layer(map_response(move |response: Response| {
             let headers = headers.clone();
             async move { headers::guard(&headers.inner.settings, response) }
@@ -149,12 +155,13 @@ async fn begin(State(state): State<ConsentState>, Path(link): Path<String>, head
         Ok(begun) => begun,
         Err(refused) => return link_is_no_good(&state, &refused, Some(&ticket)).await,
     };
+    inner.rate.begun(begun.state.id());
     match inner.enrol.address(&invited, &begun, &redirect_uri) {
         Ok(address) => {
             let cookie = format!("{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=900", *begun.browser.text());
             redirect(address.as_str(), Some(&cookie))
         }
-        Err(trouble) => callback::refuse(&state, Some(invited.tenant), &format!("{}; next: {}", trouble.reason, trouble.action)).await,
+        Err(trouble) => callback::refuse(&state, Some(&ticket), &format!("{}; next: {}", trouble.reason, trouble.action)).await,
     }
 }
 
@@ -167,9 +174,15 @@ async fn link_is_no_good(state: &ConsentState, refused: &LinkRefused, ticket: Op
             tracing::warn!("a consent page cannot be shown: the database refused: {error}");
             (StatusCode::SERVICE_UNAVAILABLE, pages::later(&state.inner.settings)).into_response()
         }
-        LinkRefused::TooMany => too_many(),
-        other => callback::refuse(state, ticket.map(Ticket::tenant), &other.to_string()).await,
+        LinkRefused::TooMany => too_many_requests(),
+        other => callback::refuse(state, ticket, &other.to_string()).await,
     }
+}
+
+/// Turned away without a look.
+fn too_many_requests() -> Response {
+    callback::count("turned-away");
+    too_many()
 }
 
 fn too_many() -> Response {

@@ -93,6 +93,7 @@ pub(crate) fn describe() {
     describe_counter!(metric::QUARANTINED, "Records put into quarantine, by source.");
     describe_gauge!(metric::LEASES_HELD, "Tenants that this replica looks after.");
     describe_gauge!(metric::BUILD_INFO, "Always 1; the version is a label.");
+    describe_counter!(metric::CONSENT_REFUSED, "Requests and answers that the pages of the consent flow refused, by outcome.");
     describe_counter!(metric::GAPS, "Stretches of a source that could not be read, by source.");
     describe_histogram!(metric::COMMIT_SECONDS, Unit::Seconds, "One batch, from received to committed.");
     describe_counter!(metric::LATE_FOUND, "Alerts that a rung of the ladder found and polling had missed.");
@@ -101,6 +102,9 @@ pub(crate) fn describe() {
     // Nought is news here: that nothing was missed can be seen from the start.
     for rung in domain::Errand::ALL.iter().filter(|errand| errand.is_rung()) {
         counter!(metric::LATE_FOUND, "rung" => rung.as_str()).increment(0);
+    }
+    for outcome in ["written", "unwritten", "turned-away"] {
+        counter!(metric::CONSENT_REFUSED, "outcome" => outcome).increment(0);
     }
     for kind in ["missing", "changed", "only_stored"] {
         counter!(metric::RECONCILE_DIFFERENCES, "kind" => kind).increment(0);

@@ -114,7 +114,7 @@ pub(crate) enum Key {
         #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
-    /// Take a key out of the ring; refused while a tenant is sealed under it.
+    /// Take a key out of the ring, for good; refused while a tenant is sealed under it.
     #[command(after_help = "Examples:\n\
         \x20 tocsin key retire 1f0c6c8e2b7a4d59\n\
         \x20 tocsin key retire 1f0c6c8e2b7a4d59 --write-ring /run/tocsin/ring.new")]
@@ -124,6 +124,9 @@ pub(crate) enum Key {
         /// Write the changed ring to this file, for a ring that cannot be written where it is.
         #[arg(long, value_name = "FILE")]
         write_ring: Option<PathBuf>,
+        /// Do not ask for the key's id.
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -38,6 +38,12 @@ impl Output {
         self.line(&text)
     }
 
+    /// Prints one event of a command that goes on: one JSON object on a line of its own.
+    pub(crate) fn event<T: Serialize>(self, value: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, format!("cannot write JSON: {error}")))?;
+        self.line(&text)
+    }
+
     /// Prints one line of data. A closed pipe (`| head`) is an ordinary end.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
         match writeln!(io::stdout().lock(), "{text}") {

@@ -89,7 +89,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
         Some(tokens.as_ref().clone()),
     );
-    let pages = ConsentState::new(registry.clone().acting_as("console"), enrol, config.consent_pages());
+    let pages = ConsentState::new(registry.clone().acting_as("console"), enrol, config.consent_pages(), clock.clone());
     let upkeep = Upkeep::new(registry.clone());
     let registry =
         RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tokens, tenants_out, reports, registry_says);

@@ -1,9 +1,10 @@
-//! Which permissions a tenant's sources need, and which of them an access token does not have; and which roles let an
-//! account use them.
+//! Which permissions a tenant's sources need, and which of them an access token does not have; which roles let an account
+//! use them; and whose consent it was.
 //!
 //! A customer who takes a permission back, or an app that asks for more than was once consented to, shows here before
 //! anything is refused.
 
+use serde::Serialize;
 use uuid::{Uuid, uuid};
 
 use crate::tenant::{Audience, Source};
@@ -28,6 +29,15 @@ pub fn reading_role(roles: &[Uuid]) -> Option<&'static str> {
 /// The names of the roles that [`reading_role`] knows, the least powerful first.
 pub fn reading_roles() -> impl Iterator<Item = &'static str> {
     READING_ROLES.into_iter().map(|(_, name)| name)
+}
+
+/// The account that signed in, and as which a tenant is read from then on. An identity, and no secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Its object id in the directory.
+    pub oid: Option<String>,
+    /// What its owner signs in as, to be found by people. It may be given to somebody else later; the object id may not.
+    pub name: Option<String>,
 }
 
 impl Source {

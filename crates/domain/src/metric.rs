@@ -21,6 +21,9 @@ pub const QUARANTINED: &str = "tocsin_quarantined_total";
 pub const LEASES_HELD: &str = "tocsin_lease_held";
 /// Gauge `{version}`: always 1.
 pub const BUILD_INFO: &str = "tocsin_build_info";
+/// Counter `{outcome="written|unwritten|turned-away"}`: what the pages of the consent flow refused. Written into the audit
+/// each, or counted there only since they came too fast, or not even looked at.
+pub const CONSENT_REFUSED: &str = "tocsin_consent_refused_total";
 /// Counter `{source}`: stretches of a source that could not be read.
 pub const GAPS: &str = "tocsin_gap_total";
 /// Histogram, seconds: one batch, from received to committed.

@@ -6,7 +6,7 @@
 //!
 //! Here are the calls that repeat for years: redeeming a refresh token, and signing in as the app itself. What happens
 //! once per customer stands in modules of its own: finding the tenant (`discovery`), a person who agrees in a browser
-//! (`code`, `admin_consent`) or elsewhere (`device`).
+//! (`code`, `admin_consent`, and for both `returned`) or elsewhere (`device`).
 
 mod admin_consent;
 mod assertion;
@@ -18,6 +18,7 @@ mod discovery;
 mod error;
 mod id_token;
 mod keys;
+mod returned;
 mod wire;
 
 use std::sync::Arc;
@@ -36,11 +37,11 @@ use crate::app::{App, Endpoint, Grant};
 use crate::clouds::{self, Cloud};
 use crate::http::{Http, read_secret_body};
 
-pub use admin_consent::AdminConsentAnswer;
 pub use code::{Ask, Code, Desk, SignedIn};
 pub use device::{DeviceCode, DevicePoll};
 pub use discovery::Directory;
 pub use error::{SignInError, TOO_MANY_REQUESTS};
+pub use returned::{Returned, Said};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use {discovery::read as read_discovery, id_token::Expected, id_token::check as check_id_token, keys::Keys};

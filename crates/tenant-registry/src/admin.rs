@@ -219,13 +219,15 @@ impl Registry {
         finish(tx, stored.state, TenantState::Active).await
     }
 
-    /// Lets whoever looks after a tenant try its credential at once. What is known of its troubles stays.
+    /// Lets whoever looks after a tenant try its credential at once. What is known of its troubles stays. Audited, since
+    /// it is a sign-in at the customer's that somebody has caused.
     ///
     /// # Errors
     /// [`AdminError::NotFound`], or the database refuses.
     pub async fn try_now(&self, tenant: TenantId) -> Result<(), AdminError> {
         let (mut tx, stored) = self.lock(tenant).await?;
         tenants::set_state(&mut tx, tenant, stored.state, true).await?;
+        self.audit_state(&mut tx, tenant, "tenant.verify", &stored).await?;
         finish(tx, stored.state, stored.state).await.map(drop)
     }
 

@@ -16,7 +16,9 @@
 //! `tocsin audit 1`, tenant (16 bytes), seq (8, big endian), time in microseconds since 1970 (8, big endian), actor,
 //! action, details, hash of the entry before (32; zeros for the first).
 //!
-//! An entry never holds a token, a key, or the name of a person at a customer. A token is told apart by its keyed hash.
+//! An entry never holds a token or a key; a token is told apart by its keyed hash. Of a person at a customer it holds one
+//! thing: with which account a tenant was connected, since that account reads the alerts from then on and somebody must
+//! be able to find who owns it.
 
 mod read;
 mod verify;

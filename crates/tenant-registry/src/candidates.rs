@@ -9,6 +9,7 @@
 //! sign-ins brought is gone at once, and nothing is sealed for them any more: whoever is still proving finds that out
 //! before the next request ([`crate::proofs`]).
 
+use domain::consent::Account;
 use domain::{RefreshToken, TenantState, Ticks};
 use serde_json::json;
 
@@ -67,11 +68,17 @@ impl Registry {
     /// Puts what this sign-in brought, and was proved, in the place of the tenant's token, makes the tenant active and
     /// ends the link.
     ///
-    /// A paused tenant stays paused: that was the operator's word.
+    /// A paused tenant stays paused: that was the operator's word. `account` is whose token it is, for the audit.
     ///
     /// # Errors
     /// [`AdminError::Conflict`] when the tenant was connected or removed meanwhile, or the link has ended.
-    pub async fn promote_candidate(&self, accepted: &Accepted, client_id: &str, now: Ticks) -> Result<StateChange, AdminError> {
+    pub async fn promote_candidate(
+        &self,
+        accepted: &Accepted,
+        client_id: &str,
+        account: Option<&Account>,
+        now: Ticks,
+    ) -> Result<StateChange, AdminError> {
         let vault = self.vault()?;
         let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
         let (mut tx, stored) = self.lock(tenant).await?;
@@ -82,7 +89,7 @@ impl Registry {
         let next = stored.secret.as_ref().map_or(1, |secret| secret.version + 1);
         let sealed = key.seal(&Place::of_refresh_token(tenant, client_id, next), &token)?;
         let new = NewToken { version: next, client_id, sealed: &sealed, import_mac: &key.import_mac(&token) };
-        let after = self.connect(&mut tx, accepted, stored.state).await?;
+        let after = self.connect(&mut tx, accepted, account, stored.state).await?;
         secrets::put_imported(&mut tx, tenant, &new).await?;
         if let Some(at) = now.to_timestamp() {
             tenants::note_refresh(&mut tx, tenant, at, now.plus(TOKEN_LIFE).to_timestamp()).await?;
@@ -98,13 +105,20 @@ impl Registry {
     /// As [`Registry::promote_candidate`].
     pub async fn promote_application(&self, accepted: &Accepted) -> Result<StateChange, AdminError> {
         let (mut tx, stored) = self.lock(accepted.invited.tenant).await?;
-        let after = self.connect(&mut tx, accepted, stored.state).await?;
+        let after = self.connect(&mut tx, accepted, None, stored.state).await?;
         store::announce_change(&mut tx).await?;
         tx.commit().await?;
         Ok(StateChange { before: stored.state, after })
     }
 
-    async fn connect(&self, tx: &mut sqlx::PgTransaction<'_>, accepted: &Accepted, stored: TenantState) -> Result<TenantState, AdminError> {
+    /// `account` is nothing when the app itself was let in.
+    async fn connect(
+        &self,
+        tx: &mut sqlx::PgTransaction<'_>,
+        accepted: &Accepted,
+        account: Option<&Account>,
+        stored: TenantState,
+    ) -> Result<TenantState, AdminError> {
         let invited = &accepted.invited;
         let shown = tenants::state_shown(tx, invited.tenant).await?;
         if matches!(shown, TenantState::Removed | TenantState::Offboarding) {
@@ -119,7 +133,7 @@ impl Registry {
         if !links::end_this(tx, accepted).await? {
             return Err(not_wanted());
         }
-        let details = json!({ "link": invited.link, "kind": invited.kind, "replaced": is_live(shown) });
+        let details = json!({ "link": invited.link, "kind": invited.kind, "replaced": is_live(shown), "account": account });
         audit::append(tx, invited.tenant, self.actor(), "tenant.connected", &details).await?;
         Ok(after)
     }

@@ -7,8 +7,10 @@
 use domain::{AppName, Audience, Source, TenantId, Ticks};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::admin::AdminError;
+use crate::audit;
 use crate::registry::Registry;
 use crate::store::{self, clocks, leases, tenants};
 
@@ -103,10 +105,12 @@ impl Registry {
     pub async fn set_access_end(&self, tenant: TenantId, ends_at: Option<Timestamp>) -> Result<(), AdminError> {
         let mut tx = store::begin(&self.pool).await?;
         let stored = tenants::lock(&mut tx, tenant).await?;
-        if stored.is_none_or(|stored| stored.state == domain::TenantState::Removed) {
+        let Some(stored) = stored.filter(|stored| stored.state != domain::TenantState::Removed) else {
             return Err(AdminError::Conflict("the tenant was removed: import it again first".to_owned()));
-        }
+        };
         clocks::set_access(&mut tx, tenant, ends_at).await?;
+        let details = json!({ "name": stored.facts.name, "access_expires": ends_at });
+        audit::append(&mut tx, tenant, self.actor(), "tenant.set", &details).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! Every refusal is a row of the audit, under the tenant it names if that is one of ours. What the browser is told says
 //! nothing about the reason.
 
+mod flood;
 mod ticket;
 
 use std::time::Duration;

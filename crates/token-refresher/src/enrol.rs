@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ports::AppCredentials;
 use domain::{AppName, Audience, Clock, CloudName, LinkKind, Trouble, Verdict};
-use microsoft::{AlertsApi, App, Ask, Cloud, DeviceCode, Directory, SignIn};
+use microsoft::{AlertsApi, App, Ask, Cloud, DeviceCode, Directory, Returned, Said, SignIn};
 use tenant_registry::{Accepted, Invited, Registry, SignInBegun, Ticket};
 use url::Url;
 use zeroize::Zeroizing;
@@ -74,6 +74,20 @@ pub enum Answer {
         /// What Microsoft writes beside it.
         description: Option<String>,
     },
+}
+
+impl Answer {
+    /// What a browser came back with, for a link of this kind.
+    ///
+    /// # Errors
+    /// As [`Returned::said`].
+    pub fn of(returned: Returned, kind: LinkKind) -> Result<Self, &'static str> {
+        Ok(match returned.said(kind)? {
+            Said::Code { code, issuer } => Self::Code { code, issuer },
+            Said::Granted => Self::Granted,
+            Said::Refused { error, description } => Self::Refused { error, description },
+        })
+    }
 }
 
 /// The connection was not made.

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 pub use config::Config;
 pub use core::Deps;
+pub use microsoft::Returned;
+
 pub use enrol::{Answer, Enrol, EnrolDeps, NotConnected, in_plain_words, steps_of, title};
 pub use redeemer::{Redeemer, Refused};
 pub use source::TokenSource;

@@ -83,15 +83,16 @@ pub async fn converse(
     arguments: &[&str],
     reply: impl AsyncFnOnce(&str) -> anyhow::Result<String>,
 ) -> anyhow::Result<Finished> {
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     let mut child = tocsin(config, arguments)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (mut stdin, stdout) = (child.stdin.take().context("no stdin")?, child.stdout.take().context("no stdout")?);
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).await?;
-    stdin.write_all(format!("{}\n", reply(line.trim()).await?).as_bytes()).await?;
+    let (mut said, mut stdout) = (String::new(), BufReader::new(stdout));
+    stdout.read_line(&mut said).await?;
+    stdin.write_all(format!("{}\n", reply(said.trim()).await?).as_bytes()).await?;
     drop(stdin);
-    let Output { status, stderr, .. } = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await??;
-    Ok(Finished { status, stdout: line, stderr: String::from_utf8(stderr)? })
+    let ended = async { tokio::try_join!(child.wait_with_output(), stdout.read_to_string(&mut said)) };
+    let (Output { status, stderr, .. }, _) = tokio::time::timeout(Duration::from_secs(60), ended).await??;
+    Ok(Finished { status, stdout: said, stderr: String::from_utf8(stderr)? })
 }
 
 /// A command that has ended.

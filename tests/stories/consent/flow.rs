@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use e2e::harness::{Visitor, eventually};
-use simulator::{Settings, SourceMix};
+use simulator::{Region, Settings, SourceMix};
 
 use super::{Desk, SOON, url_of};
 
@@ -71,6 +71,11 @@ async fn a_link_connects_a_customer_and_his_alerts_arrive() -> anyhow::Result<()
     assert!(refused.stderr.contains("--relink"), "{}", refused.stderr);
     let verified = desk.world.run(&["tenant", "verify", &tenant.name]).await?.ok()?;
     assert!(verified.stdout.contains("works; 3 of 3 sources"), "{}", verified.stdout);
+    // With whose account: nothing else tells who owns the one that reads this customer.
+    let connected = desk.audited(&tenant, "tenant.connected").await?;
+    assert_eq!(connected["details"]["account"]["name"], "mssp-reader@bekci.example", "{connected}");
+    let oid = connected["details"]["account"]["oid"].as_str().context("no oid")?;
+    assert!(uuid::Uuid::try_parse(oid).is_ok(), "{connected}");
     desk.end().await
 }
 
@@ -134,9 +139,26 @@ async fn an_address_can_be_pasted_where_no_browser_is() -> anyhow::Result<()> {
     let tenant = desk.tenant(0)?;
     let id = tenant.directory_id.to_string();
     let mut visitor = Visitor::new()?;
+    let words = ["tenant", "connect", &tenant.name, "--tenant", &id, "--cloud", "lab", "--paste"];
+    // What is refused here is in the audit, as what the pages refuse.
+    let nothing = "http://localhost/?code=a&state=b".to_owned();
+    let of_another = async |address: &str| -> anyhow::Result<String> {
+        let back = Visitor::new()?.open(address).await?.to.context("no answer")?.to_string();
+        let state = state_of(&back)?;
+        Ok(back.replace(&state, &state.replace(&state[50..60], "AAAAAAAAAA")))
+    };
+    let refused = desk.world.converse(&words, async |_| Ok(nothing)).await?;
+    assert_eq!(refused.code(), 2, "{refused:?}");
+    let reason = desk.audited(&tenant, "consent.refused").await?["details"]["reason"].to_string();
+    assert!(reason.contains("it carries no state of ours"), "{reason}");
+    let refused = desk.world.converse(&words, of_another).await?;
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    let entry = desk.audited(&tenant, "consent.refused").await?;
+    assert_eq!(entry["details"]["reason"], "the state belongs to no sign-in", "{entry}");
+    assert!(entry["actor"].as_str().is_some_and(|actor| actor.starts_with("cli ")), "{entry}");
     let finished = desk
         .world
-        .converse(&["tenant", "connect", &tenant.name, "--tenant", &id, "--cloud", "lab", "--paste"], async |address| {
+        .converse(&words, async |address| {
             let back = visitor.open(address).await?;
             Ok(back.to.context("no answer")?.to_string())
         })
@@ -190,6 +212,82 @@ async fn a_code_on_another_device_is_taken_with_a_warning_and_declined_codes_con
         assert!(finished.stderr.contains("Microsoft recommends that organisations block"), "{}", finished.stderr);
         desk.becomes(&tenant, state).await?;
     }
+    let refused = desk.audited(&tenant, "consent.refused").await?;
+    assert!(refused["details"]["reason"].as_str().is_some_and(|reason| reason.contains("declined")), "{refused}");
+    desk.end().await
+}
+
+#[tokio::test]
+async fn with_json_a_script_gets_the_link_at_once_and_nothing_but_events() -> anyhow::Result<()> {
+    let desk = Desk::with(3, SourceMix::GraphOnly, "").await?;
+    for (at, command) in [(0, &["invite"][..]), (1, &["connect"]), (2, &["connect", "--paste"])] {
+        let tenant = desk.tenant(at)?;
+        let id = tenant.directory_id.to_string();
+        let mut words = vec!["--json", "tenant", command[0], &tenant.name, "--tenant", &id, "--cloud", "lab"];
+        words.extend(&command[1..]);
+        let mut visitor = Visitor::new()?;
+        let finished = desk
+            .world
+            .converse(&words, async |line| {
+                let link: serde_json::Value = serde_json::from_str(line)?;
+                anyhow::ensure!(link["event"] == "link", "{link}");
+                let address = link["url"].as_str().context("no url")?;
+                if command.contains(&"--paste") {
+                    return Ok(visitor.open(address).await?.to.context("no answer")?.to_string());
+                }
+                let left = desk.leave(&mut visitor, address).await?;
+                let back = visitor.follow(&left).await?;
+                visitor.follow(&back).await?;
+                Ok(String::new())
+            })
+            .await?;
+        assert_eq!(finished.code(), 0, "{finished:?}");
+        let events: Vec<serde_json::Value> = finished.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        assert_eq!(events.len(), 2, "{finished:?}");
+        let last = &events[1];
+        assert_eq!((last["event"].as_str(), last["state"].as_str()), (Some("connected"), Some("active")), "{last}");
+        assert_eq!(last["directory_id"], id, "{last}");
+    }
+    let name = desk.tenant(0)?.name;
+    let both = desk.world.run(&["--json", "tenant", "invite", &name, "--relink", "--no-wait", "--qr"]).await?;
+    assert_eq!((both.code(), both.stdout.as_str()), (2, ""), "{both:?}");
+    desk.end().await
+}
+
+#[tokio::test]
+async fn a_customer_who_is_here_is_invited_to_the_cloud_that_he_lives_in_and_as_he_is_stored() -> anyhow::Result<()> {
+    let desk = Desk::with(2, SourceMix::GraphOnly, "").await?;
+    let tenant = desk.tenant(0)?;
+    let id = tenant.directory_id.to_string();
+    desk.invite(&tenant, &[]).await?;
+    let links = "select count(*) from tocsin.link";
+    let before: i64 = sqlx::query_scalar(links).fetch_one(&desk.world.pool().await?).await?;
+    for (option, value, told) in [
+        ("--app", "nosuchapp", "app main and not nosuchapp"),
+        ("--source", "graph-incidents", "sources graph-alerts and not graph-incidents"),
+    ] {
+        let words = ["tenant", "invite", &tenant.name, "--tenant", &id, "--cloud", "lab", "--no-wait", option, value];
+        let refused = desk.world.run(&words).await?;
+        assert_eq!(refused.code(), 5, "{refused:?}");
+        assert!(refused.complaint()?.contains(told), "{refused:?}");
+    }
+    // What is left out is as it is stored.
+    desk.world.run(&["tenant", "invite", &tenant.name, "--tenant", &id, "--no-wait"]).await?.ok()?;
+
+    desk.world.cloud.set_region(tenant.directory_id, Region { graph_host: Some("graph.microsoft.us".to_owned()), ..Region::default() })?;
+    let refused = desk.world.run(&["tenant", "invite", &tenant.name, "--no-wait"]).await?;
+    assert_eq!(refused.code(), 5, "{refused:?}");
+    assert!(refused.complaint()?.contains("gcc-high"), "{refused:?}");
+    let after: i64 = sqlx::query_scalar(links).fetch_one(&desk.world.pool().await?).await?;
+    assert_eq!(after, before + 1, "one link was made, and none to the wrong cloud");
+
+    // A cloud that cannot be asked now is no reason to make no link: it is for later.
+    desk.world.cloud.set_region(tenant.directory_id, Region::default())?;
+    let config = std::fs::read_to_string(&desk.world.config)?;
+    let away = config.lines().map(|line| if line.starts_with("login_url") { "login_url = \"http://127.0.0.1:9\"" } else { line });
+    std::fs::write(&desk.world.config, away.collect::<Vec<_>>().join("\n"))?;
+    let made = desk.world.run(&["tenant", "invite", &tenant.name, "--no-wait"]).await?.ok()?;
+    assert!(made.stderr.contains("cannot be asked now") && made.stdout.starts_with("http"), "{made:?}");
     desk.end().await
 }
 

@@ -101,6 +101,14 @@ impl Desk {
         Ok(shown["state"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// The newest entry of this customer's audit log under this action.
+    async fn audited(&self, tenant: &SimTenant, action: &str) -> anyhow::Result<Value> {
+        let id = tenant.directory_id.to_string();
+        let entries = self.world.run(&["audit", "list", "--tenant", &id, "--json"]).await?.ok()?.json()?;
+        let found = entries.as_array().and_then(|entries| entries.iter().rfind(|entry| entry["action"] == action));
+        found.cloned().with_context(|| format!("no {action} in {entries}"))
+    }
+
     async fn becomes(&self, tenant: &SimTenant, wanted: &str) -> anyhow::Result<()> {
         eventually(&format!("the tenant is {wanted}"), SOON, async || match self.state(tenant).await {
             Ok(state) if state == wanted => Ok(()),

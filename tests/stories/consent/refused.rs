@@ -1,5 +1,8 @@
 //! Answers that are none of ours: every one is refused with the same page, written into the audit, and uses nothing up.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Context;
 use e2e::harness::{Seen, Visitor, eventually};
 use reqwest::Method;
@@ -264,6 +267,67 @@ async fn a_form_of_another_site_and_a_method_of_no_browser_are_refused() -> anyh
 /// The sign-in is used up, and its own browser is led to what became of it.
 fn assert_is_shown_progress(seen: &Seen) {
     assert_eq!((seen.status, seen.to.as_ref().map(|to| to.path())), (303, Some("/consent/progress")), "{}", seen.body);
+}
+
+#[tokio::test]
+async fn a_flood_of_rubbish_is_counted_and_keeps_no_customer_out() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::GraphOnly, "").await?;
+    let tenant = desk.tenant(0)?;
+    let link = url_of(&desk.invite(&tenant, &[]).await?)?;
+    let ours = SignIn::of(&desk, &link).await?;
+    // Both kinds of rubbish: what looks like nothing of ours, and what looks like it and belongs to nobody.
+    let rubbish = ["code=a&state=b".to_owned(), format!("code=a&state={}", changed(&ours.state, 25))];
+    let addresses = rubbish.map(|query| format!("{}/consent/callback?{query}", desk.base()));
+    let stop = AtomicBool::new(false);
+    let (told, stranger) = (&desk, Visitor::new()?);
+    let flood = async {
+        let mut statuses = BTreeMap::<u16, u64>::new();
+        while !stop.load(Ordering::Relaxed) {
+            let some = (0..50).map(|at| {
+                let (mut stranger, address) = (stranger.clone(), &addresses[at % 2]);
+                async move { stranger.open(address).await }
+            });
+            for seen in futures_util::future::try_join_all(some).await? {
+                *statuses.entry(seen.status).or_default() += 1;
+            }
+        }
+        anyhow::Ok(statuses)
+    };
+    let outcomes = async |outcome: &str| told.daemon.metric("tocsin_consent_refused_total", &format!("outcome=\"{outcome}\"")).await;
+    let customer = async {
+        eventually("requests are turned away", SOON, async || match outcomes("turned-away").await {
+            Ok(more) if more > 500.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await?;
+        // A customer comes through all the same, at the first attempt, from the link to the end.
+        let sign_in = SignIn::of(told, &link).await?;
+        let taken = deliver(told, &sign_in.query(), Some(&sign_in.sent_cookie())).await?;
+        anyhow::ensure!(taken.status == 303, "{} {}", taken.status, taken.body);
+        told.becomes(&tenant, "active").await?;
+        stop.store(true, Ordering::Relaxed);
+        Ok(())
+    };
+    let (statuses, ()) = tokio::try_join!(flood, customer)?;
+    assert!(statuses.keys().all(|status| matches!(status, 400 | 429)), "{statuses:?}");
+
+    // Each of them is found again: as a row of its own, as one of a number in a row, or as turned away.
+    let sum: f64 = [outcomes("written").await?, outcomes("unwritten").await?, outcomes("turned-away").await?].iter().sum();
+    assert_eq!(sum, statuses.values().sum::<u64>() as f64, "{statuses:?}");
+    assert_eq!(outcomes("written").await?, statuses[&400] as f64);
+    assert_eq!(audited(&desk).await? as f64, outcomes("written").await?);
+    let unwritten = outcomes("unwritten").await?;
+    assert!(unwritten >= 50.0, "{unwritten}");
+    let pool = desk.world.pool().await?;
+    let summed =
+        "select coalesce(sum((details::json ->> 'count')::float8), 0) from tocsin.audit where action = 'consent.refused-unwritten'";
+    eventually("the rest is in the audit as a number", SOON, async || {
+        let sum: f64 = sqlx::query_scalar(summed).fetch_one(&pool).await.map_err(|error| error.to_string())?;
+        if sum == unwritten { Ok(()) } else { Err(format!("{sum} of {unwritten}")) }
+    })
+    .await?;
+    assert!(desk.daemon.log()?.contains("refusals of the consent pages not written between"), "and in the log");
+    desk.end().await
 }
 
 /// How many tokens are stored, candidates included.

@@ -1,80 +1,28 @@
 //! The answer of a sign-in, and the page on which its proof can be watched.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use domain::{LinkKind, TenantId};
+use domain::{LinkKind, TenantId, metric};
 use tenant_registry::{LinkRefused, Ticket};
-use token_refresher::Answer;
+use token_refresher::{Answer, Returned};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::{COOKIE, ConsentState, pages, redirect, too_many};
 
-/// No answer of a sign-in service is longer; what is, is not looked at.
-const LONGEST_QUERY: usize = 16 * 1024;
-
-/// The fields of an answer. Each may stand there once: of two, a proxy and we could read different ones.
-#[derive(Default)]
-struct Fields {
-    code: Option<Zeroizing<String>>,
-    state: Option<Zeroizing<String>>,
-    error: Option<String>,
-    error_description: Option<String>,
-    admin_consent: Option<String>,
-    iss: Option<String>,
-}
-
-impl Fields {
-    fn read(query: &str) -> Result<Self, &'static str> {
-        if query.len() > LONGEST_QUERY {
-            return Err("the answer is far too long");
-        }
-        let mut fields = Self::default();
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let repeated = match name.as_ref() {
-                "code" => fields.code.replace(Zeroizing::new(value.into_owned())).is_some(),
-                "state" => fields.state.replace(Zeroizing::new(value.into_owned())).is_some(),
-                "error" => fields.error.replace(value.into_owned()).is_some(),
-                "error_description" => fields.error_description.replace(value.into_owned()).is_some(),
-                "iss" => fields.iss.replace(value.into_owned()).is_some(),
-                "admin_consent" => fields.admin_consent.replace(value.into_owned()).is_some(),
-                // `tenant`, `scope`, `session_state` and what else may come: none of it is trusted, so none is read.
-                _ => false,
-            };
-            if repeated {
-                return Err("a field of the answer stands there twice");
-            }
-        }
-        Ok(fields)
-    }
-
-    /// What the answer says, for a link of this kind; an `Err` says why it is none. An error counts first: a refused
-    /// admin consent says `admin_consent=True` as well.
-    fn outcome(self, kind: LinkKind) -> Result<Answer, &'static str> {
-        if let Some(error) = self.error {
-            return Ok(Answer::Refused { error, description: self.error_description });
-        }
-        match (kind, self.code, self.admin_consent) {
-            (LinkKind::Delegated, Some(code), None) if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Ok(Answer::Code { code, issuer: self.iss })
-            }
-            (LinkKind::Delegated, Some(_), None) => Err("the code is empty or holds characters that no code has"),
-            (LinkKind::Application, None, Some(word)) if word.eq_ignore_ascii_case("true") => Ok(Answer::Granted),
-            (LinkKind::Delegated, ..) => Err("the answer holds no code, or more than a code"),
-            (LinkKind::Application, ..) => Err("the answer does not say that an administrator consented"),
-        }
-    }
-}
+/// How often what was not written is summed up.
+const SUM_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// `GET` of the callback.
 pub(super) async fn callback(State(state): State<ConsentState>, uri: Uri, headers: HeaderMap) -> Response {
     let inner = &state.inner;
-    let fields = match Fields::read(uri.query().unwrap_or_default()) {
-        Ok(fields) => fields,
+    let returned = match Returned::read(uri.query().unwrap_or_default()) {
+        Ok(returned) => returned,
         Err(reason) => return refuse(&state, None, reason).await,
     };
-    let Some(ticket) = fields.state.as_deref().and_then(|state| Ticket::parse(state)) else {
+    let Some(ticket) = state_of(&returned) else {
         return refuse(&state, None, "the answer carries no state of ours").await;
     };
     let browser = browser_of(&headers);
@@ -86,12 +34,12 @@ pub(super) async fn callback(State(state): State<ConsentState>, uri: Uri, header
             tracing::warn!("the answer to a sign-in cannot be taken: the database refused: {error}");
             return (StatusCode::SERVICE_UNAVAILABLE, pages::later(&inner.settings)).into_response();
         }
-        Err(refused) => return refuse(&state, Some(ticket.tenant()), &refused.to_string()).await,
+        Err(refused) => return refuse(&state, Some(&ticket), &refused.to_string()).await,
     };
     // `accept_answer` has compared the browser with the one that began.
-    let Some(browser) = browser else { return refuse(&state, Some(ticket.tenant()), "there is no cookie").await };
+    let Some(browser) = browser else { return refuse(&state, Some(&ticket), "there is no cookie").await };
     let tenant = accepted.invited.tenant;
-    match fields.outcome(accepted.invited.kind) {
+    match Answer::of(returned, accepted.invited.kind) {
         Ok(answer) => {
             let state = state.clone();
             // The proof goes on when the browser is closed; its checklist is in the database.
@@ -104,7 +52,7 @@ pub(super) async fn callback(State(state): State<ConsentState>, uri: Uri, header
         Err(reason) => {
             // The sign-in is used up, so whoever watches the checklist is told that nothing more will come.
             inner.enrol.unfit(&accepted, reason).await;
-            return refuse(&state, Some(tenant), reason).await;
+            return refuse(&state, Some(&ticket), reason).await;
         }
     }
     // Away from the address with the code in it, so that it stays in no history and no log of a proxy is read twice.
@@ -121,7 +69,7 @@ pub(super) async fn progress(State(state): State<ConsentState>, headers: HeaderM
     };
     match found {
         Ok(status) => pages::progress(&inner.settings, &status).into_response(),
-        Err(reason) => refuse(&state, Some(browser.tenant()), &reason).await,
+        Err(reason) => refuse(&state, Some(&browser), &reason).await,
     }
 }
 
@@ -130,9 +78,20 @@ pub(super) async fn progress(State(state): State<ConsentState>, headers: HeaderM
 /// # Errors
 /// Why it is no answer to a sign-in of this kind.
 pub fn read_answer(query: &str, kind: LinkKind) -> Result<(Ticket, Answer), &'static str> {
-    let fields = Fields::read(query)?;
-    let state = fields.state.as_deref().and_then(|state| Ticket::parse(state)).ok_or("it carries no state of ours")?;
-    Ok((state, fields.outcome(kind)?))
+    let returned = Returned::read(query)?;
+    let state = state_of(&returned).ok_or("it carries no state of ours")?;
+    Ok((state, Answer::of(returned, kind)?))
+}
+
+fn state_of(returned: &Returned) -> Option<Ticket> {
+    Ticket::parse(returned.state.as_deref()?)
+}
+
+/// The link or sign-in that a request names, in its path, its state or its cookie; believed in nothing.
+pub(super) fn named(uri: &Uri, headers: &HeaderMap) -> Option<Uuid> {
+    let of_path = uri.path().rsplit('/').next().and_then(Ticket::parse);
+    let of_state = || Returned::read(uri.query()?).ok().as_ref().and_then(state_of);
+    Some(of_path.or_else(of_state).or_else(|| browser_of(headers))?.id())
 }
 
 fn browser_of(headers: &HeaderMap) -> Option<Ticket> {
@@ -144,18 +103,42 @@ fn browser_of(headers: &HeaderMap) -> Option<Ticket> {
 }
 
 /// The same page whatever is wrong, with a reference under which log and audit have the reason.
-pub(super) async fn refuse(state: &ConsentState, named: Option<TenantId>, reason: &str) -> Response {
-    // Each is a row of the audit, which only grows: a flood of them is turned away unwritten.
-    if !state.inner.rate.admits_refusal() {
+pub(super) async fn refuse(state: &ConsentState, named: Option<&Ticket>, reason: &str) -> Response {
+    // Each is a row of the audit, which only grows: a flood of them is turned away, and its number written.
+    if !state.inner.rate.admits_refusal(&state.inner.registry, named.map(Ticket::id)).await {
+        leave_unwritten(state);
         return too_many();
     }
-    let reference = audit(state, named, reason).await;
+    let reference = audit(state, named.map(Ticket::tenant), reason).await;
     (StatusCode::BAD_REQUEST, pages::refused(&state.inner.settings, &reference)).into_response()
+}
+
+fn leave_unwritten(state: &ConsentState) {
+    count("unwritten");
+    if !state.inner.rate.count_unwritten(state.inner.clock.now()) {
+        return;
+    }
+    tracing::warn!("the consent pages refuse more than can be written one by one: from now on their number is");
+    let state = state.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(SUM_UP_AFTER).await;
+        let Some(sum) = state.inner.rate.sum_up() else { return };
+        tracing::warn!(count = sum.count, "refusals of the consent pages not written between {} and {}", sum.from, sum.until);
+        if let Err(error) = state.inner.registry.audit_unwritten(sum.count, sum.from, sum.until).await {
+            tracing::error!(count = sum.count, "how much a consent page refused cannot be written into the audit: {error}");
+        }
+    });
+}
+
+/// What became of one more refusal.
+pub(super) fn count(outcome: &'static str) {
+    metrics::counter!(metric::CONSENT_REFUSED, "outcome" => outcome).increment(1);
 }
 
 async fn audit(state: &ConsentState, named: Option<TenantId>, reason: &str) -> String {
     let reference = Uuid::new_v4().simple().to_string()[..12].to_owned();
     let told = format!("{reason} (reference {reference})");
+    count("written");
     tracing::warn!(reference, "a consent page refused: {reason}");
     if let Err(error) = state.inner.registry.audit_refusal(named, "consent.refused", &told).await {
         tracing::error!(reference, "a refusal of a consent page cannot be written into the audit: {error}");
@@ -167,44 +150,19 @@ async fn audit(state: &ConsentState, named: Option<TenantId>, reason: &str) -> S
 mod tests {
     use super::*;
 
-    fn outcome(query: &str, kind: LinkKind) -> Result<&'static str, String> {
-        match Fields::read(query).map_err(str::to_owned)?.outcome(kind) {
-            Ok(Answer::Code { .. }) => Ok("code"),
-            Ok(Answer::Granted) => Ok("granted"),
-            Ok(Answer::Refused { .. }) => Ok("refused"),
-            Ok(Answer::Device(_)) => Ok("device"),
-            Err(reason) => Err(reason.to_owned()),
-        }
-    }
-
     #[test]
-    fn an_answer_is_taken_only_in_the_form_that_its_link_asked_for() {
-        use LinkKind::{Application, Delegated};
-        assert_eq!(outcome("code=0.AX&state=s&session_state=x", Delegated), Ok("code"));
-        assert_eq!(outcome("admin_consent=True&tenant=whoever&state=s", Application), Ok("granted"));
-        for query in ["error=access_denied&code=a", "error=&code=a", "error=permission_denied&admin_consent=True"] {
-            assert_eq!(outcome(query, Delegated), Ok("refused"), "{query}");
-            assert_eq!(outcome(query, Application), Ok("refused"), "{query}");
-        }
-        for (query, kind) in [
-            ("", Delegated),
-            ("state=s", Delegated),
-            ("code=&state=s", Delegated),
-            ("code=a%20b&state=s", Delegated),
-            ("code=a%00b&state=s", Delegated),
-            ("code=a&code=b&state=s", Delegated),
-            ("state=s&state=t&code=a", Delegated),
-            ("code=a&admin_consent=True", Delegated),
-            ("admin_consent=True", Delegated),
-            ("code=a", Application),
-            ("admin_consent=False", Application),
-            ("admin_consent=", Application),
-            ("admin_consent=True&admin_consent=True", Application),
-            ("code=a&admin_consent=True", Application),
-        ] {
-            assert!(outcome(query, kind).is_err(), "{query} {kind}");
-        }
-        assert!(outcome(&format!("code={}", "a".repeat(20_000)), Delegated).is_err());
+    fn a_request_names_its_link_its_state_or_its_cookie() {
+        let ticket = |letter: &str| letter.repeat(85) + "A";
+        let id = |letter: &str| Ticket::parse(&ticket(letter)).map(|ticket| ticket.id());
+        let mut headers = HeaderMap::new();
+        let named = |address: &str, headers: &HeaderMap| named(&address.parse().unwrap(), headers);
+        assert_eq!(named("/consent/progress", &headers), None);
+        headers.insert(header::COOKIE, format!("{COOKIE}={}", ticket("E")).parse().unwrap());
+        assert_eq!(named("/consent/progress", &headers), id("E"));
+        assert_eq!(named(&format!("/consent/callback?code=a&state={}", ticket("I")), &headers), id("I"));
+        assert_eq!(named(&format!("/?code=a&state={}", ticket("I")), &headers), id("I"));
+        assert_eq!(named(&format!("/consent/{}", ticket("M")), &headers), id("M"));
+        assert!(id("E").is_some() && id("E") != id("I") && id("I") != id("M"));
     }
 
     #[test]

@@ -67,14 +67,16 @@ pub(crate) enum Tenant {
     Pause(Named),
     /// Read a paused tenant again, or try one in trouble at once.
     Resume(Named),
-    /// Make a link by which a customer connects his tenant, and wait until he has.
+    /// Make a link by which a customer connects his tenant, and wait until he has. While it waits, --json prints an
+    /// event a line: the link first, and `connected` last.
     #[command(after_help = "Examples:\n\
         \x20 tocsin tenant invite \"Contoso A/S\" --tenant contoso.com\n\
         \x20 tocsin tenant invite contoso --tenant contoso.com --source graph-alerts --source mde-alerts --expires 2d --qr\n\
         \x20 tocsin tenant invite contoso --relink --no-wait --json\n\
         \x20 tocsin tenant invite contoso --cancel")]
     Invite(Invite),
-    /// Connect a tenant by signing in at this machine, for hosts that no customer's browser reaches.
+    /// Connect a tenant by signing in at this machine, for hosts that no customer's browser reaches. --json prints an
+    /// event a line: the link or code first, and `connected` last.
     #[command(after_help = "Examples:\n\
         \x20 tocsin tenant connect contoso --tenant contoso.com\n\
         \x20 tocsin tenant connect contoso --tenant contoso.com --paste\n\
@@ -120,14 +122,14 @@ pub(crate) struct MaybeNew {
     /// The directory of a customer that is not here yet: its id (GUID) or one of its domains.
     #[arg(long, value_name = "GUID|DOMAIN")]
     pub(crate) tenant: Option<String>,
-    /// A key of the section `clouds`; for a new tenant.
-    #[arg(long, default_value = "global", requires = "tenant")]
-    pub(crate) cloud: String,
-    /// A key of the section `apps`; for a new tenant.
-    #[arg(long, default_value = "main", requires = "tenant")]
-    pub(crate) app: String,
-    /// What to read; may be repeated; for a new tenant.
-    #[arg(long = "source", value_name = "SOURCE", default_value = "graph-alerts", requires = "tenant")]
+    /// A key of the section `clouds`; for a new tenant, which lives in global when you say nothing.
+    #[arg(long, requires = "tenant")]
+    pub(crate) cloud: Option<String>,
+    /// A key of the section `apps`; for a new tenant, which is read by main when you say nothing.
+    #[arg(long, requires = "tenant")]
+    pub(crate) app: Option<String>,
+    /// What to read; may be repeated; for a new tenant, of which graph-alerts are read when you say nothing.
+    #[arg(long = "source", value_name = "SOURCE", requires = "tenant")]
     pub(crate) sources: Vec<String>,
     /// Do not ask whether the directory of a domain is the right one.
     #[arg(long)]

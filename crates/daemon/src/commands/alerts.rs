@@ -10,7 +10,7 @@ use tenant_registry::Registry;
 use super::Setting;
 use super::asking::unread as failure;
 use crate::cli::{self, Alerts};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::output::printable;
 
 /// How often a tail looks.
@@ -78,8 +78,7 @@ async fn tail(setting: &Setting, pool: &PgPool, filter: cli::AlertFilter, no_fol
 /// One line: an object, or words.
 fn print(setting: &Setting, row: &AlertRow) -> Result<(), Failure> {
     if setting.output.json {
-        let line = serde_json::to_string(row).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-        return setting.output.line(&line);
+        return setting.output.event(row);
     }
     let text = |value: &Option<String>| printable(value.as_deref().unwrap_or("-"));
     setting.output.line(&format!(

@@ -1,7 +1,8 @@
 //! `tocsin tenant connect`: the same consent as by a link, from this machine.
 //!
 //! By default the pages of the consent flow are served on a loopback port of this command; `--paste` needs no browser
-//! here at all. Either way the answer belongs to one sign-in that this command began, and is proved as any other.
+//! here at all. Either way the answer belongs to one sign-in that this command began, is proved as any other, and is
+//! written into the audit when it is refused.
 
 use std::io::BufRead as _;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use console::{ConsentSettings, ConsentState, consent_router, read_answer, serve};
 use domain::{LinkKind, SystemClock};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
+use serde_json::json;
 use tenant_registry::{Invitation, Registry, Ticket};
 use token_refresher::{Answer, Enrol, EnrolDeps};
 use tokio::net::TcpListener;
@@ -33,13 +35,20 @@ pub(super) async fn run(setting: &Setting, registry: &Registry, options: Connect
     let kind = invite::kind_of(setting, &tenant)?;
     let enrol = enrol(setting, registry)?;
     let invitation = registry.invite(tenant.id, kind, options.who.relink, LIFE).await.map_err(failure)?;
-    if options.device_code {
+    let outcome = if options.device_code {
         device_code(setting, registry, &enrol, &invitation).await
     } else if options.paste {
         paste(setting, registry, &enrol, &invitation, kind).await
     } else {
-        by_browser(setting, registry, enrol, &invitation, tenant.id, options.no_browser).await
+        // The pages write their own refusals.
+        return by_browser(setting, registry, enrol, &invitation, tenant.id, options.no_browser).await;
+    };
+    if let Err(refused) = &outcome
+        && let Err(error) = registry.audit_refusal(Some(tenant.id), "consent.refused", &refused.message).await
+    {
+        setting.output.note(&format!("this refusal cannot be written into the audit: {error}"));
     }
+    outcome
 }
 
 /// What it takes to connect, without a daemon.
@@ -71,13 +80,13 @@ async fn by_browser(
     let port = listener.local_addr().map_err(unusable)?.port();
     let public_url = Url::parse(&format!("{LOOPBACK}:{port}")).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     let settings = ConsentSettings { public_url: public_url.clone(), callback_path: "/".to_owned(), ..setting.config.consent_pages() };
-    let state = ConsentState::new(registry.clone(), enrol, settings);
+    let state = ConsentState::new(registry.clone(), enrol, settings, Arc::new(SystemClock));
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, consent_router(state), stop.clone()));
 
     let address = format!("{public_url}consent/{}", *invitation.ticket.text());
     setting.output.note("open this address in a browser of this machine, and sign in with an account of the customer's directory:");
-    setting.output.line(&address)?;
+    show_address(setting, &address)?;
     if !no_browser
         && std::io::IsTerminal::is_terminal(&std::io::stdout())
         && let Err(error) = open::that_detached(&address)
@@ -95,13 +104,18 @@ async fn by_browser(
     outcome
 }
 
+/// Where somebody has to sign in; the first event of this command for scripts.
+fn show_address(setting: &Setting, address: &str) -> Result<(), Failure> {
+    if setting.output.json { setting.output.event(&json!({ "event": "link", "url": address })) } else { setting.output.line(address) }
+}
+
 async fn paste(setting: &Setting, registry: &Registry, enrol: &Enrol, invitation: &Invitation, kind: LinkKind) -> Result<(), Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let (invited, begun) = registry.begin_sign_in(&invitation.ticket, LOOPBACK).await.map_err(|error| refused(&error))?;
     let address = enrol.address(&invited, &begun, LOOPBACK);
     let address = address.map_err(|trouble| Failure::new(Exit::Config, format!("{}; next: {}", trouble.reason, trouble.action)))?;
     setting.output.note("open this address in any browser and sign in with an account of the customer's directory:");
-    setting.output.line(address.as_str())?;
+    show_address(setting, address.as_str())?;
     setting.output.note(
         "the browser ends at a page that it cannot show, with an address that begins with http://localhost; paste that address here:",
     );
@@ -125,7 +139,12 @@ async fn device_code(setting: &Setting, registry: &Registry, enrol: &Enrol, invi
     let (invited, begun) = registry.begin_sign_in(&invitation.ticket, LOOPBACK).await.map_err(|error| refused(&error))?;
     let device = enrol.begin_device_code(&invited).await;
     let device = device.map_err(|trouble| Failure::new(Exit::Failed, format!("{}; next: {}", trouble.reason, trouble.action)))?;
-    setting.output.line(&format!("{}  {}", device.verification_uri, device.user_code))?;
+    if setting.output.json {
+        let (address, code) = (&device.verification_uri, &device.user_code);
+        setting.output.event(&json!({ "event": "code", "url": address, "user_code": code }))?;
+    } else {
+        setting.output.line(&format!("{}  {}", device.verification_uri, device.user_code))?;
+    }
     setting.output.note("open this address on any device, enter the code, and sign in with an account of the customer's directory");
     let answer = Answer::Device(Box::new(device));
     finish(setting, registry, enrol, invitation, &begun.state, begun.browser, answer).await
@@ -148,5 +167,6 @@ async fn finish(
     for line in invite::told(&status) {
         setting.output.note(&line);
     }
-    connected.map_err(|error| Failure::new(Exit::Failed, error.words))
+    connected.map_err(|error| Failure::new(Exit::Failed, error.words))?;
+    if setting.output.json { setting.output.event(&invite::connected(tenant, &status)) } else { Ok(()) }
 }

@@ -1,9 +1,11 @@
 //! `tocsin tenant invite`: a link, and the wait until somebody has used it.
+//!
+//! With `--json` a command that waits prints an event a line: first the link, last that the tenant is connected.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use domain::{CloudName, LinkKind, TenantId};
+use domain::{CloudName, LinkKind, Source, TenantId};
 use microsoft::{Grant, Http, HttpSettings, SignIn};
 use serde_json::json;
 use tenant_registry::{Invitation, LinkStatus, Registry, StepResult, TenantDraft, TenantSummary};
@@ -21,11 +23,14 @@ pub(super) async fn run(setting: &Setting, registry: &Registry, options: Invite)
     if options.cancel {
         return cancel(setting, registry, &options.who.name).await;
     }
+    if options.qr && setting.output.json {
+        return Err(Failure::new(Exit::Usage, "--qr draws for people and --json prints for scripts: say one of them"));
+    }
     let tenant = tenant(setting, registry, &options.who).await?;
     let kind = kind_of(setting, &tenant)?;
     let invitation = registry.invite(tenant.id, kind, options.who.relink, options.expires).await.map_err(failure)?;
     let address = format!("{}/consent/{}", setting.config.console.public_url.as_str().trim_end_matches('/'), *invitation.ticket.text());
-    print(setting, &tenant, &invitation, &address, options.qr)?;
+    print(setting, &tenant, &invitation, &address, &options)?;
     let attention = registry.attention(tenant.id).await.map_err(failure)?;
     if attention.daemons == 0 {
         setting.output.note("no daemon is running, so nobody answers at this address yet: start `tocsin serve`");
@@ -37,17 +42,25 @@ pub(super) async fn run(setting: &Setting, registry: &Registry, options: Invite)
     wait(setting, registry, tenant.id, &invitation, options.timeout).await
 }
 
-/// The tenant that is meant: one that is there, or a new one that waits for its consent.
+/// The tenant that is meant: one that is there, or a new one that waits for its consent. Either lives in its cloud, as far
+/// as that can be known now.
 pub(super) async fn tenant(setting: &Setting, registry: &Registry, who: &MaybeNew) -> Result<TenantSummary, Failure> {
     let Some(directory) = &who.tenant else {
-        return registry.find(&who.name).await.map_err(|error| match error {
+        let found = registry.find(&who.name).await.map_err(|error| match error {
             tenant_registry::AdminError::NotFound { .. } => {
                 Failure::new(Exit::NotFound, format!("{error}; for a new one, name its directory: --tenant GUID or --tenant DOMAIN"))
             }
             other => failure(other),
-        });
+        })?;
+        return still_lives_there(setting, found).await;
     };
-    let cloud = CloudName::new(who.cloud.as_str());
+    let cloud = match &who.cloud {
+        Some(cloud) => CloudName::new(cloud.as_str()),
+        None => match registry.find(&who.name).await {
+            Ok(found) if found.state != domain::TenantState::Removed => found.cloud,
+            _ => CloudName::new("global"),
+        },
+    };
     let id = resolve(setting, &cloud, directory).await?;
     if id.to_string() != directory.to_lowercase() {
         setting.output.note(&format!("{directory} is directory {id} in cloud {cloud}"));
@@ -62,25 +75,61 @@ pub(super) async fn tenant(setting: &Setting, registry: &Registry, who: &MaybeNe
                 format!("directory {id} is here already, as {:?}: invite it by that name", found.name),
             ));
         }
-        return Ok(found);
+        return differs(who, &found).map_or(Ok(found), |words| Err(Failure::new(Exit::Conflict, words)));
     }
     let draft = TenantDraft {
         directory_id: id.to_string(),
         name: who.name.clone(),
-        cloud: who.cloud.clone(),
-        app: who.app.clone(),
-        sources: who.sources.join(";"),
+        cloud: cloud.to_string(),
+        app: who.app.clone().unwrap_or_else(|| "main".to_owned()),
+        sources: if who.sources.is_empty() { Source::GraphAlerts.to_string() } else { who.sources.join(";") },
         refresh_token: None,
     };
     registry.add_invited(draft, &rules(setting, false)).await.map_err(failure)?;
     registry.find(&id.to_string()).await.map_err(failure)
 }
 
+/// What was asked for and is stored otherwise: an invitation changes nothing about a tenant that is here. Pure.
+fn differs(who: &MaybeNew, found: &TenantSummary) -> Option<String> {
+    let stored: BTreeSet<&str> = found.sources.iter().map(|source| source.as_str()).collect();
+    let wanted: BTreeSet<&str> = who.sources.iter().map(|source| source.trim()).collect();
+    let mut other = Vec::new();
+    if let Some(cloud) = who.cloud.as_deref().filter(|cloud| *cloud != found.cloud.as_str()) {
+        other.push(format!("cloud {} and not {cloud}", found.cloud));
+    }
+    if let Some(app) = who.app.as_deref().filter(|app| *app != found.app.as_str()) {
+        other.push(format!("app {} and not {app}", found.app));
+    }
+    if !wanted.is_empty() && wanted != stored {
+        let list = |sources: BTreeSet<&str>| sources.into_iter().collect::<Vec<_>>().join(", ");
+        other.push(format!("sources {} and not {}", list(stored), list(wanted)));
+    }
+    let name = &found.name;
+    (!other.is_empty()).then(|| {
+        format!("{name} is here already, with {}: change it with `tocsin tenant import`, or leave the option out", other.join(", with "))
+    })
+}
+
+/// Asks the cloud of a tenant that is here whether it is the right one. A link is for later, so only a clear no counts:
+/// a cloud that cannot be asked now is told of, and that is all.
+async fn still_lives_there(setting: &Setting, found: TenantSummary) -> Result<TenantSummary, Failure> {
+    match resolve(setting, &found.cloud, &found.id.to_string()).await {
+        Ok(_) => Ok(found),
+        Err(failure) if failure.exit == Exit::Temporary => {
+            setting
+                .output
+                .note(&format!("warning: whether {} lives in cloud {} cannot be asked now: {}", found.name, found.cloud, failure.message));
+            Ok(found)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Asks the cloud who this directory is, and whether it lives there.
 async fn resolve(setting: &Setting, cloud: &CloudName, directory: &str) -> Result<TenantId, Failure> {
     let known = setting.config.clouds.get(cloud).ok_or_else(|| {
         let names = setting.config.clouds.keys().map(CloudName::as_str).collect::<Vec<_>>().join(", ");
-        Failure::new(Exit::Usage, format!("--cloud {cloud} is not known; known are {names}"))
+        Failure::new(Exit::Usage, format!("cloud {cloud} is not known; known are {names}"))
     })?;
     let http = Http::new(HttpSettings::default()).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     let sign_in = SignIn::new(http, std::sync::Arc::new(domain::SystemClock));
@@ -107,11 +156,16 @@ pub(super) fn kind_of(setting: &Setting, tenant: &TenantSummary) -> Result<LinkK
     })
 }
 
-fn print(setting: &Setting, tenant: &TenantSummary, invitation: &Invitation, address: &str, qr: bool) -> Result<(), Failure> {
+fn print(setting: &Setting, tenant: &TenantSummary, invitation: &Invitation, address: &str, options: &Invite) -> Result<(), Failure> {
     if setting.output.json {
-        return setting.output.document(&json!({
+        let mut link = json!({
             "directory_id": tenant.id, "name": tenant.name, "link": invitation.link, "url": address, "expires_at": invitation.expires_at,
-        }));
+        });
+        if options.no_wait {
+            return setting.output.document(&link);
+        }
+        link["event"] = "link".into();
+        return setting.output.event(&link);
     }
     setting.output.note(&format!(
         "for {} ({}), good once, until {}:",
@@ -120,7 +174,7 @@ fn print(setting: &Setting, tenant: &TenantSummary, invitation: &Invitation, add
         invitation.expires_at.strftime("%Y-%m-%d %H:%M UTC")
     ));
     setting.output.line(address)?;
-    if qr {
+    if options.qr {
         let code =
             qrcode::QrCode::new(address).map_err(|error| Failure::new(Exit::Failed, format!("the link fits into no QR code: {error}")))?;
         setting.output.line(&code.render::<qrcode::render::unicode::Dense1x2>().build())?;
@@ -158,11 +212,7 @@ pub(super) async fn wait(
         }
         match (status.outcome.as_deref(), status.expired) {
             (Some("linked"), _) => {
-                return if setting.output.json {
-                    setting.output.document(&json!({ "directory_id": tenant, "state": status.tenant_state, "steps": status.steps }))
-                } else {
-                    Ok(())
-                };
+                return if setting.output.json { setting.output.event(&connected(tenant, &status)) } else { Ok(()) };
             }
             (Some(_), _) => return Err(Failure::new(Exit::Conflict, "the link was called back, or a newer one took its place")),
             (None, true) => return Err(Failure::new(Exit::Failed, "the link has expired unused; make a new one")),
@@ -176,6 +226,11 @@ pub(super) async fn wait(
         }
         sleep(LOOK_AGAIN).await;
     }
+}
+
+/// The last event for scripts.
+pub(super) fn connected(tenant: TenantId, status: &LinkStatus) -> serde_json::Value {
+    json!({ "event": "connected", "directory_id": tenant, "state": status.tenant_state, "steps": status.steps })
 }
 
 /// A checklist as lines.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tenant_registry::{KeyChangeError, KeyRing, KeyRingError, Registry, RingTarget, Rotated, RotationStep};
 
-use super::Setting;
+use super::{Setting, confirm};
 use crate::cli::Key;
 use crate::failure::{Exit, Failure};
 
@@ -22,8 +22,10 @@ pub(super) async fn run(setting: &Setting, command: Key) -> Result<(), Failure> 
             })
             .await
         }
-        Key::Retire { key, write_ring } => {
+        Key::Retire { key, write_ring, yes } => {
             super::tenant::with_keys(setting, "key retire", async |registry| {
+                let question = format!("This takes key {key} out of the ring: backups of the database that need it open no more.");
+                confirm(&key, yes, &question)?;
                 let target = target(write_ring.clone());
                 retire(setting, registry, &key, &target).await
             })

@@ -4,6 +4,7 @@
 //! tokens come from the token endpoint, and the one that says who signed in is checked in every way all the same
 //! ([`super::id_token`]), since the code may have been somebody else's.
 
+use domain::consent::Account;
 use domain::{AppCredential, Audience, TenantId};
 use url::Url;
 use uuid::Uuid;
@@ -62,8 +63,8 @@ pub struct Desk<'a> {
 pub struct SignedIn {
     /// The tokens. Whoever takes them stores the refresh token before using the access token.
     pub redeemed: Redeemed,
-    /// The object id of the account; never a name.
-    pub user: Option<String>,
+    /// Whose account it was.
+    pub user: Account,
 }
 
 impl SignIn {
@@ -135,7 +136,7 @@ impl SignIn {
             },
             checked => checked,
         };
-        Ok(SignedIn { redeemed, user: checked?.oid })
+        Ok(SignedIn { redeemed, user: checked? })
     }
 }
 

@@ -3,6 +3,7 @@
 //! All of it is pure; keys, clock and expectations are handed in. Each check that says no has a code of its own for
 //! the log and the audit, and one sentence, the same for all, for whoever sits in front of the browser.
 
+use domain::consent::Account;
 use domain::{TenantId, Ticks, Verdict};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode};
@@ -19,6 +20,9 @@ const LEEWAY: f64 = 300.0;
 /// Longer than any token that a sign-in gives; what is longer is not even decoded.
 const LONGEST: usize = 64 * 1024;
 
+/// As long as a user principal name may be: 64 before the @, 48 behind it, and room for what guests are called.
+const LONGEST_NAME: usize = 256;
+
 /// What a token must say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected<'a> {
@@ -29,13 +33,6 @@ pub(crate) struct Expected<'a> {
     /// `None` where no browser was involved (device code), and none was sent.
     pub(crate) nonce: Option<&'a str>,
     pub(crate) now: Ticks,
-}
-
-/// What is taken from a token that passed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Person {
-    /// The object id of the account, which is no name.
-    pub(crate) oid: Option<String>,
 }
 
 /// Which check said no.
@@ -66,6 +63,8 @@ struct Claims {
     tid: Option<String>,
     azp: Option<String>,
     oid: Option<String>,
+    preferred_username: Option<String>,
+    upn: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +86,7 @@ impl Audience {
 
 /// Checks everything: form, algorithm, key, signature, issuer, audience, time, nonce, tenant; in this order, so that
 /// nothing of a token is looked at before its signature has been checked.
-pub(crate) fn check(token: &str, keys: &Keys, expected: &Expected<'_>) -> Result<Person, Flaw> {
+pub(crate) fn check(token: &str, keys: &Keys, expected: &Expected<'_>) -> Result<Account, Flaw> {
     let (algorithm, key) = key_of(token, keys)?;
     let mut validation = Validation::new(algorithm);
     // The library would read the machine's clock, and knows nothing of tenants: the claims are checked below.
@@ -129,7 +128,7 @@ fn key_of<'k>(token: &str, keys: &'k Keys) -> Result<(Algorithm, &'k Key), Flaw>
     }
 }
 
-fn check_claims(claims: Claims, key: &Key, expected: &Expected<'_>) -> Result<Person, Flaw> {
+fn check_claims(claims: Claims, key: &Key, expected: &Expected<'_>) -> Result<Account, Flaw> {
     let spelled_out = |issuer: &str| issuer.replace("{tenantid}", &expected.tenant.to_string());
     if claims.iss != spelled_out(expected.issuer) || key.issuer.as_deref().is_some_and(|issuer| spelled_out(issuer) != claims.iss) {
         return Err(Flaw::Issuer);
@@ -153,7 +152,13 @@ fn check_claims(claims: Claims, key: &Key, expected: &Expected<'_>) -> Result<Pe
     if tenant != Some(expected.tenant.0) {
         return Err(Flaw::Tenant);
     }
-    Ok(Person { oid: claims.oid.as_deref().and_then(crate::error::harmless) })
+    let name = [claims.preferred_username, claims.upn].into_iter().flatten().find(|name| is_plain(name));
+    Ok(Account { oid: claims.oid.as_deref().and_then(crate::error::harmless), name })
+}
+
+/// Whether a name that somebody may have chosen for himself is fit for an audit log.
+fn is_plain(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl Flaw {

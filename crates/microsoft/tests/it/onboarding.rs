@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::{AppCredential, Audience, ClientAssertion, ClientSecret, CloudName, RefreshToken, SystemClock, TenantId, Verdict};
+use domain::{AppCredential, Audience, ClientAssertion, ClientSecret, CloudName, LinkKind, RefreshToken, SystemClock, TenantId, Verdict};
 use microsoft::{
-    AdminConsentAnswer, App, Ask, Cloud, Code, Desk, DevicePoll, Directory, Endpoint, Grant, Http, HttpSettings, SignIn, SignInError,
-    SignedIn, certificates,
+    App, Ask, Cloud, Code, Desk, DevicePoll, Directory, Endpoint, Grant, Http, HttpSettings, Returned, Said, SignIn, SignInError, SignedIn,
+    certificates,
 };
 use secrecy::ExposeSecret;
 use simulator::{Effect, Endpoint as At, OddToken, Region, Rule, Settings, SimTenant, Simulator};
@@ -125,7 +125,8 @@ async fn a_person_signs_in_and_every_check_passes() {
     let lab = Lab::new(Settings::default());
     let directory = lab.directory().await;
     let signed_in = lab.redeem(&directory, &lab.agree(NONCE).await).await.unwrap();
-    assert!(signed_in.user.is_some());
+    assert!(signed_in.user.oid.is_some(), "{:?}", signed_in.user);
+    assert_eq!(signed_in.user.name.as_deref(), Some("mssp-reader@bekci.example"));
     assert_eq!(signed_in.redeemed.granted, ["SecurityAlert.Read.All", "SecurityIncident.Read.All"]);
     assert_eq!(signed_in.redeemed.roles.as_deref().and_then(domain::consent::reading_role), Some("Security Reader"));
     let token = signed_in.redeemed.refresh.unwrap();
@@ -199,11 +200,14 @@ async fn an_administrator_agrees_to_what_the_app_does_by_itself() {
         .script(Rule::new(Effect::SignInError { code: 65004, error: None, suberror: None, status: None }).endpoint(At::Authorize).times(1));
     let back = browse(&url).await;
     assert_eq!(parameter(&back, "admin_consent"), "True", "the refusal says so as well");
-    let answer = AdminConsentAnswer::read(back.query().unwrap()).unwrap();
-    assert_eq!((answer.state.as_str(), code_of(answer.outcome)), ("s+1", "AADSTS65004".to_owned()));
+    let answer = Returned::read(back.query().unwrap()).unwrap();
+    assert_eq!(answer.state.as_ref().map(|state| state.as_str()), Some("s+1"));
+    let Said::Refused { error, description } = answer.said(LinkKind::Application).unwrap() else { panic!("it was refused") };
+    let refused = SignInError::of_redirect(&error, description.as_deref());
+    assert_eq!((refused.trouble().verdict, refused.trouble().code.as_deref()), (Verdict::NeedsConsent, Some("AADSTS65004")));
     assert!(granted().await.is_empty());
-    let answer = AdminConsentAnswer::read(browse(&url).await.query().unwrap()).unwrap();
-    assert!(answer.outcome.is_ok());
+    let answer = Returned::read(browse(&url).await.query().unwrap()).unwrap();
+    assert!(matches!(answer.said(LinkKind::Application), Ok(Said::Granted)));
     assert!(granted().await.contains(&"SecurityAlert.Read.All".to_owned()));
 }
 

@@ -1,5 +1,6 @@
 //! `tocsin.link` and `tocsin.sign_in`: invitations, and the sign-ins begun from them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use domain::{AppName, CloudName, LinkKind, TenantId, TenantState};
@@ -272,4 +273,16 @@ pub(crate) async fn status(db: impl PgExecutor<'_>, tenant: TenantId, link: Uuid
     .bind(link)
     .fetch_optional(db)
     .await
+}
+
+/// The ids of open links, and of sign-ins that ended no more than an hour ago.
+pub(crate) async fn open_tickets(db: impl PgExecutor<'_>) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "-- links::open_tickets
+         select link from tocsin.link where ended_at is null and expires_at > now()
+         union all select sign_in from tocsin.sign_in where expires_at > now() - interval '1 hour'",
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().collect())
 }

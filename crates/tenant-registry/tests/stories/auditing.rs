@@ -31,24 +31,28 @@ async fn everything_an_operator_does_is_in_the_log_of_its_tenant_with_his_name_a
     registry.pause(id(1)).await.unwrap();
     registry.pause(id(1)).await.unwrap();
     registry.resume(id(1)).await.unwrap();
+    registry.set_access_end(id(1), Some("2027-03-01T00:00:00Z".parse().unwrap())).await.unwrap();
+    registry.try_now(id(1)).await.unwrap();
     let replace = ImportRules { replace_token: true, ..rules() };
     world.import_by(&[format!("{},tenant 1,global,main,graph-alerts,token-one", id(1))], &replace).await;
     world.import_by(&[format!("{},tenant 1,global,main,graph-alerts,token-one", id(1))], &replace).await;
     registry.remove(id(1), Alerts::Keep).await.unwrap();
     registry.remove(id(1), Alerts::Keep).await.unwrap();
-    let expected = ["tenant.add", "tenant.pause", "tenant.resume", "tenant.update", "tenant.remove"];
+    let expected = ["tenant.add", "tenant.pause", "tenant.resume", "tenant.set", "tenant.verify", "tenant.update", "tenant.remove"];
     assert_eq!(actions(&world, Some(id(1))).await, expected, "what changed nothing is not in it");
     assert_eq!(actions(&world, Some(id(2))).await, ["tenant.add"]);
 
     let entries = registry.audit_entries(None, 1000).await.unwrap();
     assert!(entries.iter().all(|entry| entry.actor == ANNA));
+    let set = entries.iter().find(|entry| entry.action == "tenant.set").unwrap();
+    assert_eq!(set.details["access_expires"], "2027-03-01T00:00:00Z");
     let replaced = entries.iter().find(|entry| entry.action == "tenant.update").unwrap();
     assert_eq!((replaced.details["token"].as_str(), replaced.details["token_version"].as_i64()), (Some("replaced"), Some(2)));
     assert_eq!(replaced.details["token_mac"].as_str().map(str::len), Some(64), "told apart by a keyed hash");
     let told = format!("{entries:?}");
     assert!(!told.contains("token-1") && !told.contains("token-one"), "{told}");
     let verified = registry.verify_audit(None, &[]).await.unwrap();
-    assert_eq!((verified.entries, verified.chains, verified.problems), (6, 2, 0), "{:?}", verified.findings);
+    assert_eq!((verified.entries, verified.chains, verified.problems), (8, 2, 0), "{:?}", verified.findings);
 }
 
 #[sqlx::test(migrations = "../../migrations")]

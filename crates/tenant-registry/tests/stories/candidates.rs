@@ -34,7 +34,7 @@ async fn assert_over(world: &World, accepted: &Accepted) {
     assert!(is_over(&registry.still_wanted(accepted).await));
     assert!(is_over(&registry.seal_candidate(accepted, CLIENT, &token("late")).await));
     assert!(is_over(&registry.open_candidate(accepted, CLIENT).await));
-    assert!(is_over(&registry.promote_candidate(accepted, CLIENT, NOW).await));
+    assert!(is_over(&registry.promote_candidate(accepted, CLIENT, None, NOW).await));
 }
 
 fn steps(result: StepResult) -> Vec<Step> {
@@ -57,7 +57,7 @@ async fn two_people_who_sign_in_from_one_link_never_get_each_others_token_i18(po
     assert_eq!(registry.link_status(id(1), link.link).await.unwrap().steps, []);
     assert_eq!(registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "token-1", "untouched");
 
-    registry.promote_candidate(&ann, CLIENT, NOW).await.unwrap();
+    registry.promote_candidate(&ann, CLIENT, None, NOW).await.unwrap();
     assert_eq!(registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "ann-1");
     assert_over(&world, &bob).await;
     registry.show_steps(&ann, &steps(StepResult::Ok), false).await.unwrap();
@@ -76,8 +76,8 @@ async fn whoever_fails_takes_nothing_from_the_other_one(pool: PgPool) {
         world.registry.seal_candidate(who, CLIENT, &token(text)).await.unwrap();
     }
     world.registry.end_proof(&bob).await.unwrap();
-    assert!(is_over(&world.registry.promote_candidate(&bob, CLIENT, NOW).await));
-    world.registry.promote_candidate(&ann, CLIENT, NOW).await.unwrap();
+    assert!(is_over(&world.registry.promote_candidate(&bob, CLIENT, None, NOW).await));
+    world.registry.promote_candidate(&ann, CLIENT, None, NOW).await.unwrap();
     assert_eq!(world.registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "ann");
 }
 
@@ -125,7 +125,7 @@ async fn what_one_sign_in_brought_does_not_open_in_the_place_of_another_i15(pool
     let copied = "update tocsin.candidate c set sealed = e.sealed from tocsin.candidate e where c.sign_in = $1 and e.sign_in = $2";
     sqlx::query(copied).bind(good.sign_in).bind(evil.sign_in).execute(&world.pool).await.unwrap();
     assert!(matches!(world.registry.open_candidate(&good, CLIENT).await, Err(AdminError::Vault(_))));
-    assert!(matches!(world.registry.promote_candidate(&good, CLIENT, NOW).await, Err(AdminError::Vault(_))));
+    assert!(matches!(world.registry.promote_candidate(&good, CLIENT, None, NOW).await, Err(AdminError::Vault(_))));
     assert_eq!(world.registry.open_refresh_token(id(1), CLIENT).await.unwrap().unwrap().token.expose_secret(), "token-1", "untouched");
     // Nor in the place of the tenant's own token.
     let copied = "update tocsin.tenant_secret s set sealed = e.sealed from tocsin.candidate e where s.tenant = e.tenant and e.sign_in = $1";
@@ -170,5 +170,5 @@ async fn a_proof_whose_process_died_is_ended_by_the_upkeep_and_told_to_whoever_w
     // A process that only slept cannot go on with it.
     world.registry.still_proving(&left).await.unwrap();
     assert_over(&world, &left).await;
-    world.registry.promote_candidate(&under_way, CLIENT, NOW).await.unwrap();
+    world.registry.promote_candidate(&under_way, CLIENT, None, NOW).await.unwrap();
 }

@@ -168,9 +168,44 @@ async fn a_removal_is_quiet_when_its_daemon_has_taken_notice(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../../migrations")]
-async fn who_may_not_delete_cannot_erase_a_customer_who_stays(pool: PgPool) {
-    let world = world(pool).await.with_tenants(1).await;
-    fill(&world, id(1), 3).await;
-    let error = sqlx::query("select tocsin.erase_some($1, 10)").bind(id(1).0).execute(&world.pool).await.unwrap_err();
-    assert!(error.to_string().contains("is not being erased"), "{error}");
+async fn a_customer_is_erased_only_when_the_audit_log_says_that_this_was_asked_for(pool: PgPool) {
+    let world = world(pool).await.with_tenants(2).await;
+    let registry = &world.registry;
+    let erase = async |tenant: TenantId| -> Result<i64, String> {
+        let statement = sqlx::query_scalar("select tocsin.erase_some($1, 10)").bind(tenant.0);
+        statement.fetch_one(&world.pool).await.map_err(|error| error.to_string())
+    };
+    // What the daemon's role may write into the table of tenants is no reason to delete anything.
+    let offboarding = async |tenant: TenantId| {
+        let sql = "update tocsin.tenant set state = 'offboarding' where tenant = $1";
+        sqlx::query(sql).bind(tenant.0).execute(&world.pool).await.unwrap();
+    };
+    for tenant in [id(1), id(2)] {
+        fill(&world, tenant, 3).await;
+    }
+    assert!(erase(id(1)).await.unwrap_err().contains("is not being erased"));
+    offboarding(id(1)).await;
+    assert!(erase(id(1)).await.unwrap_err().contains("by the audit log"), "nobody has removed it");
+
+    // Removed, but with its alerts kept.
+    registry.remove(id(2), Alerts::Keep).await.unwrap();
+    offboarding(id(2)).await;
+    assert!(erase(id(2)).await.unwrap_err().contains("by the audit log"), "its alerts were to stay");
+    // Removed with its alerts, a long time ago: it has come back since.
+    sqlx::query("update tocsin.tenant set state = 'removed' where tenant = $1").bind(id(2).0).execute(&world.pool).await.unwrap();
+    registry.remove(id(2), Alerts::Delete).await.unwrap();
+    registry.erase(id(2), |_| {}).await.unwrap();
+    world.import(&[format!("{},tenant 2,global,main,graph-alerts,again", id(2))]).await;
+    fill(&world, id(2), 3).await;
+    offboarding(id(2)).await;
+    assert!(erase(id(2)).await.unwrap_err().contains("by the audit log"), "it was removed before it came back");
+    for tenant in [id(1), id(2)] {
+        assert_eq!(registry.stored(tenant).await.unwrap().versions, 3, "{tenant}");
+    }
+
+    // Asked for, and then refused a sign-in by whoever still had a link: that is no change of state.
+    sqlx::query("update tocsin.tenant set state = 'active' where tenant = $1").bind(id(1).0).execute(&world.pool).await.unwrap();
+    registry.remove(id(1), Alerts::Delete).await.unwrap();
+    registry.audit_refusal(Some(id(1)), "consent.refused", "the link has ended").await.unwrap();
+    assert_eq!(erase(id(1)).await, Ok(10));
 }

@@ -1,9 +1,10 @@
 //! The proof itself, step by step.
 
 use std::convert::Infallible;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use domain::consent::missing;
+use domain::consent::{Account, missing};
 use domain::{AccessToken, AppCredential, Audience, Axis, LinkKind, Source, Ticks, Trouble, Verdict};
 use microsoft::{App, Cloud, Code, Desk, DeviceCode, DevicePoll, Directory, PageQuery, Redeemed, SignInError, SignedIn, WindowQuery};
 use tenant_registry::{Accepted, AdminError, Invited, Ticket};
@@ -36,6 +37,8 @@ struct Case<'a> {
     cloud: &'a Cloud,
     app: &'a App,
     credential: Option<AppCredential>,
+    /// Who signed in.
+    account: OnceLock<Account>,
 }
 
 /// An access token and what it allows.
@@ -108,7 +111,7 @@ fn case<'a>(enrol: &'a Enrol, accepted: &'a Accepted) -> Result<Case<'a>, Troubl
         code: None,
         trace: None,
     })?;
-    Ok(Case { enrol, accepted, cloud, app, credential })
+    Ok(Case { enrol, accepted, cloud, app, credential, account: OnceLock::new() })
 }
 
 impl Case<'_> {
@@ -184,6 +187,7 @@ impl Case<'_> {
     async fn arrived(&self, list: &mut Checklist<'_>, signed_in: SignedIn) -> Result<Vec<Access>, NotConnected> {
         let deps = &self.enrol.deps;
         list.passed("signed-in", "the account signed in to the right directory, and consented").await;
+        self.account.set(signed_in.user).ok();
         let Some(token) = signed_in.redeemed.refresh else {
             let words = "no refresh token came back; you: let the app ask for the scope offline_access";
             return Err(list.failed("token-opens", words).await);
@@ -350,7 +354,7 @@ impl Case<'_> {
         let (deps, invited) = (&self.enrol.deps, &self.accepted.invited);
         match invited.kind {
             LinkKind::Application => deps.registry.promote_application(self.accepted).await?,
-            LinkKind::Delegated => deps.registry.promote_candidate(self.accepted, &self.app.client_id, deps.clock.now()).await?,
+            LinkKind::Delegated => deps.registry.promote_candidate(self.accepted, &self.app.client_id, self.account.get(), deps.clock.now()).await?,
         };
         Ok(())
     }

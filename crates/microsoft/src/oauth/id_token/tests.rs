@@ -58,7 +58,7 @@ fn keys() -> Keys {
 
 fn claims() -> Value {
     json!({ "iss": issuer(), "aud": CLIENT, "exp": NOW + 3600, "nbf": NOW, "iat": NOW, "nonce": NONCE, "tid": TENANT.to_string(),
-            "oid": "00000000-0000-0000-0000-00000000000a", "name": "Jo" })
+            "oid": "00000000-0000-0000-0000-00000000000a", "name": "Jo", "preferred_username": "jo@customer.test" })
 }
 
 fn with(name: &str, value: Value) -> Value {
@@ -89,13 +89,15 @@ fn expected() -> Expected<'static> {
     Expected { tenant: TENANT, issuer: &ISSUER, client_id: CLIENT, nonce: Some(NONCE), now: Ticks(NOW * 10_000_000) }
 }
 
-fn checked(token: &str) -> Result<Person, Flaw> {
+fn checked(token: &str) -> Result<Account, Flaw> {
     check(token, &keys(), &expected())
 }
 
 #[test]
 fn what_is_right_in_every_way_is_believed() {
-    let person = Person { oid: Some("00000000-0000-0000-0000-00000000000a".to_owned()) };
+    let account = |oid: Option<&str>, name: Option<&str>| Account { oid: oid.map(str::to_owned), name: name.map(str::to_owned) };
+    let (oid, name) = (Some("00000000-0000-0000-0000-00000000000a"), Some("jo@customer.test"));
+    let person = account(oid, name);
     assert_eq!(checked(&signed(&claims())), Ok(person.clone()));
     for right in
         [with("aud", json!([CLIENT])), with("azp", json!(CLIENT)), without("nbf"), without("iat"), with("exp", json!(NOW as f64 + 0.5))]
@@ -103,8 +105,14 @@ fn what_is_right_in_every_way_is_believed() {
         assert_eq!(checked(&signed(&right)), Ok(person.clone()), "{right}");
     }
     assert_eq!(checked(&signed(&with("tid", json!(TENANT.to_string().to_uppercase())))), Ok(person.clone()), "a GUID has no case");
-    assert_eq!(checked(&signed(&without("oid"))), Ok(Person { oid: None }));
-    assert_eq!(checked(&signed(&with("oid", json!("<b>Jo</b>")))), Ok(Person { oid: None }), "what is no id is not passed on");
+    assert_eq!(checked(&signed(&without("oid"))), Ok(account(None, name)));
+    assert_eq!(checked(&signed(&with("oid", json!("<b>Jo</b>")))), Ok(account(None, name)), "what is no id is not passed on");
+    for strange in [json!("jo\u{1b}[2J@customer.test"), json!("jo\u{202e}"), json!(""), json!("j".repeat(300))] {
+        assert_eq!(checked(&signed(&with("preferred_username", strange.clone()))), Ok(account(oid, None)), "{strange}");
+    }
+    let mut older = without("preferred_username");
+    older["upn"] = json!("jo_other.test#EXT#@customer.test");
+    assert_eq!(checked(&signed(&older)), Ok(account(oid, Some("jo_other.test#EXT#@customer.test"))), "guests have such names");
     let pss = signed_by(&KEYS[0], &RSA_PSS_SHA256, &json!({ "alg": "PS256", "kid": "ps-only" }), claims().to_string());
     assert_eq!(checked(&pss), Ok(person.clone()));
     let message = format!("{}.{}", encode(json!({ "alg": "ES256", "kid": "curve" }).to_string()), encode(claims().to_string()));
