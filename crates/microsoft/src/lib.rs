@@ -34,7 +34,8 @@ pub use clouds::{Cloud, CloudError, built_in};
 pub use error::{ApiError, ApiErrorKind};
 pub use http::{Http, HttpError, HttpSettings, Resolver};
 pub use oauth::{
-    AdminConsentAnswer, Ask, Code, Desk, DeviceCode, DevicePoll, Directory, Redeemed, SignIn, SignInError, SignedIn, TOO_MANY_REQUESTS,
+    AdminConsentAnswer, Ask, Code, Desk, DeviceCode, DevicePoll, Directory, MaybeOurs, Redeemed, SignIn, SignInError, SignedIn,
+    TOO_MANY_REQUESTS,
 };
 pub use query::{Facet, FacetField, NextLink, PageQuery, WindowQuery, facets};
 pub use throttle::read_http_date as http_date;

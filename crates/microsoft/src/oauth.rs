@@ -18,6 +18,7 @@ mod discovery;
 mod error;
 mod id_token;
 mod keys;
+mod maybe_ours;
 mod wire;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use code::{Ask, Code, Desk, SignedIn};
 pub use device::{DeviceCode, DevicePoll};
 pub use discovery::Directory;
 pub use error::{SignInError, TOO_MANY_REQUESTS};
+pub use maybe_ours::MaybeOurs;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use {discovery::read as read_discovery, id_token::Expected, id_token::check as check_id_token, keys::Keys};

@@ -230,7 +230,7 @@ impl Core {
         let keeps_token = self.apps.get(&tenant.app).is_some_and(|app| app.grant == Grant::RefreshToken);
         let due = {
             let mut memory = slot.memory();
-            memory.plan_keep_alive(tenant, keeps_token, self.now(), &self.config, &*self.chance);
+            memory.unasked.plan(tenant, keeps_token, self.now(), &self.config, &*self.chance);
             memory.due()
         };
         if locked(&self.agenda).set(tenant.id, due) {

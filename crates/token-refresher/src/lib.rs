@@ -2,6 +2,7 @@
 
 mod agenda;
 mod breaker;
+mod chorus;
 mod config;
 mod core;
 pub mod enrol;
@@ -12,6 +13,7 @@ mod refresh;
 mod settle;
 mod slot;
 mod source;
+mod unasked;
 mod unsaved;
 mod vault;
 mod worker;

@@ -216,7 +216,7 @@ impl Wrong {
             code: Some(code.to_owned()),
             trace: None,
         };
-        Refused { trouble, dead_token: self == Self::Dead }
+        Refused { trouble, dead_token: self == Self::Dead, maybe_ours: None }
     }
 }
 
