@@ -35,7 +35,7 @@ pub use error::{ApiError, ApiErrorKind};
 pub use http::{Http, HttpError, HttpSettings, Resolver};
 pub use oauth::{
     AdminConsentAnswer, Ask, Code, Desk, DeviceCode, DevicePoll, Directory, MaybeOurs, Redeemed, SignIn, SignInError, SignedIn,
-    TOO_MANY_REQUESTS,
+    TOO_MANY_REQUESTS, Turns,
 };
 pub use query::{Facet, FacetField, NextLink, PageQuery, WindowQuery, facets};
 pub use throttle::read_http_date as http_date;

@@ -24,6 +24,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use domain::token::Bearer;
 use domain::{AccessToken, AppCredential, Audience, Clock, RefreshToken, TenantId, Ticks};
 use reqwest::StatusCode;
@@ -62,6 +63,15 @@ pub struct SignIn {
     clock: Arc<dyn Clock>,
     keys: Arc<keys::Shelf>,
     accepted: Arc<assertion::Accepted>,
+    turns: Option<Arc<dyn Turns>>,
+}
+
+/// Keeps a login host from being asked too often. Whoever calls [`SignIn`] takes the turn of that call before; what one
+/// call makes more of, such as a try with another certificate, takes its own.
+#[async_trait]
+pub trait Turns: Send + Sync + 'static {
+    /// Returns when it is time to ask the login host of this cloud.
+    async fn turn(&self, cloud: &Cloud);
 }
 
 /// What a redemption gave. The tenant has been checked.
@@ -87,7 +97,13 @@ struct Answer {
 impl SignIn {
     /// Uses this client and clock.
     pub fn new(http: Http, clock: Arc<dyn Clock>) -> Self {
-        Self { http, clock, keys: Arc::default(), accepted: Arc::default() }
+        Self { http, clock, keys: Arc::default(), accepted: Arc::default(), turns: None }
+    }
+
+    /// Takes a turn before each call that is more than the caller asked for.
+    #[must_use]
+    pub fn taking_turns(self, turns: Arc<dyn Turns>) -> Self {
+        Self { turns: Some(turns), ..self }
     }
 
     /// Redeems a refresh token at `tenant` for an access token to `audience`.
@@ -187,6 +203,9 @@ impl SignIn {
                         "the sign-in service does not know this certificate of our app; the next one is tried"
                     );
                     turn += 1;
+                    if let Some(turns) = &self.turns {
+                        turns.turn(cloud).await;
+                    }
                 }
             }
         }

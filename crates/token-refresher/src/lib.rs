@@ -23,6 +23,7 @@ use std::sync::Arc;
 pub use config::Config;
 pub use core::Deps;
 pub use enrol::{Answer, Enrol, EnrolDeps, NotConnected, in_plain_words, steps_of, title};
+pub use lane::Lanes;
 pub use redeemer::{Redeemer, Refused};
 pub use source::TokenSource;
 pub use vault::{OpenedToken, RotateError, TokenVault, VaultError};

@@ -2,13 +2,15 @@
 //! administrator's consent or by a short code; and the ways in which our app proves itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::{AppCredential, Audience, ClientAssertion, ClientSecret, CloudName, RefreshToken, SystemClock, TenantId, Verdict};
 use microsoft::{
     AdminConsentAnswer, App, Ask, Cloud, Code, Desk, DevicePoll, Directory, Endpoint, Grant, Http, HttpSettings, SignIn, SignInError,
-    SignedIn, certificates,
+    SignedIn, Turns, certificates,
 };
 use secrecy::ExposeSecret;
 use simulator::{Effect, Endpoint as At, OddToken, Region, Rule, Settings, SimTenant, Simulator};
@@ -267,13 +269,27 @@ async fn a_certificate_proves_the_app_in_every_grant() {
     by_certificate.redeem(&directory, &by_certificate.agree(NONCE).await).await.unwrap();
 }
 
+/// Turns at a login host, counted.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+#[async_trait]
+impl Turns for Counted {
+    async fn turn(&self, _: &Cloud) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test]
 async fn certificates_are_changed_without_a_gap_in_either_order() {
     let lab = Lab::new(Settings::default());
     let (old, new) = (certificate(2020, 2090), certificate(2020, 2091));
     lab.simulator.register_certificate(&old.0).unwrap();
     let both = signing_with(&[&new, &old]);
+    let turns = Arc::new(Counted::default());
+    let lab = Lab { sign_in: lab.sign_in.clone().taking_turns(turns.clone()), ..lab };
     lab.refresh(&lab.app, &both).await.unwrap();
+    assert_eq!(turns.0.load(Ordering::SeqCst), 1, "the first call is the caller's; the second takes a turn of its own");
     assert_eq!((lab.answered(401), lab.answered(200)), (1, 1), "the new one is not known yet; the old one is tried in the same call");
     lab.refresh(&lab.app, &both).await.unwrap();
     assert_eq!((lab.answered(401), lab.answered(200)), (1, 2), "and remembered");
@@ -286,6 +302,7 @@ async fn certificates_are_changed_without_a_gap_in_either_order() {
     let error = lab.refresh(&lab.app, &both).await.unwrap_err();
     assert_eq!((error.trouble().verdict, error.trouble().code.as_deref()), (Verdict::Global, Some("AADSTS700027")));
     assert_eq!(lab.answered(401), 4, "each is tried once, and no tenant is marked");
+    assert_eq!(turns.0.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]

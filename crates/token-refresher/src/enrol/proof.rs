@@ -106,6 +106,7 @@ impl Case<'_> {
             return Err(list.failed("signed-in", words).await);
         }
         let (verifier, nonce) = (browser.verifier(), browser.nonce());
+        self.enrol.turn(self.cloud).await;
         let code = Code { code, redirect_uri: &self.accepted.redirect_uri, verifier: &verifier, nonce: &nonce };
         let signed_in = self.enrol.deps.sign_in.redeem_code(&self.desk(&directory), first, &code, self.credential.as_ref()).await;
         match signed_in {
@@ -120,6 +121,7 @@ impl Case<'_> {
         let mut pause = device.interval;
         loop {
             sleep(pause).await;
+            self.enrol.turn(self.cloud).await;
             match self.enrol.deps.sign_in.poll_device_code(&self.desk(&directory), first, device, self.credential.as_ref()).await {
                 Ok(DevicePoll::Pending) => {}
                 Ok(DevicePoll::SlowDown) => pause += SLOW_DOWN,
