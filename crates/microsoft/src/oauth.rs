@@ -82,8 +82,8 @@ pub struct Redeemed {
     /// The successor of the redeemed token. Without one the redeemed token stays in use.
     pub refresh: Option<RefreshToken>,
     /// The names of the permissions that came with it, such as `SecurityAlert.Read.All`. A token is given even where
-    /// there is none.
-    pub granted: Vec<String>,
+    /// there is none: then nothing stands here. `None` when neither token nor answer says.
+    pub granted: Option<Vec<String>>,
 }
 
 /// An answer, not judged yet.

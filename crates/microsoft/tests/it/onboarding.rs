@@ -128,10 +128,10 @@ async fn a_person_signs_in_and_every_check_passes() {
     let directory = lab.directory().await;
     let signed_in = lab.redeem(&directory, &lab.agree(NONCE).await).await.unwrap();
     assert!(signed_in.user.is_some());
-    assert_eq!(signed_in.redeemed.granted, ["SecurityAlert.Read.All", "SecurityIncident.Read.All"]);
+    assert_eq!(signed_in.redeemed.granted.unwrap(), ["SecurityAlert.Read.All", "SecurityIncident.Read.All"]);
     let token = signed_in.redeemed.refresh.unwrap();
     let redeemed = lab.sign_in.redeem(&lab.cloud, &lab.app, lab.id(), Audience::Defender, &token, Some(&lab.secret)).await.unwrap();
-    assert_eq!(redeemed.granted, ["Alert.Read"], "what was agreed to holds for the other API as well");
+    assert_eq!(redeemed.granted.unwrap(), ["Alert.Read"], "what was agreed to holds for the other API as well");
 }
 
 #[tokio::test]
@@ -191,8 +191,9 @@ async fn fault_41_changed_keys_are_fetched_once_and_not_for_every_stranger() {
 async fn an_administrator_agrees_to_what_the_app_does_by_itself() {
     let lab = Lab::new(Settings { admin_consent_needed: true, ..Settings::default() });
     let app = App::new(lab.simulator.client_id(), Grant::ClientCredentials);
-    let granted =
-        || async { lab.sign_in.client_credentials(&lab.cloud, &app, lab.id(), Audience::Graph, &lab.secret).await.unwrap().granted };
+    let granted = || async {
+        lab.sign_in.client_credentials(&lab.cloud, &app, lab.id(), Audience::Graph, &lab.secret).await.unwrap().granted.unwrap()
+    };
     assert!(granted().await.is_empty(), "a token is given before anybody has agreed, and opens nothing");
     let url = lab.sign_in.admin_consent_url(&lab.cloud, &app, lab.id(), REDIRECT, "s+1").unwrap();
     assert_eq!(parameter(&url, "scope"), "https://graph.microsoft.com/.default");
@@ -346,7 +347,7 @@ async fn an_old_app_speaks_of_resources() {
     let lab = Lab::new(Settings::default());
     let v1 = App { endpoint: Endpoint::V1, ..lab.app.clone() };
     let redeemed = lab.refresh(&v1, &lab.secret).await.unwrap();
-    assert_eq!(redeemed.granted, ["Alert.Read"]);
+    assert_eq!(redeemed.granted.unwrap(), ["Alert.Read"]);
     let life = redeemed.access.expires_at.since(domain::Clock::now(&SystemClock)).as_secs();
     assert!((3500..=5400).contains(&life), "numbers that are texts are read: {life}");
     let by_itself = App { grant: Grant::ClientCredentials, ..v1 };

@@ -35,7 +35,7 @@ struct Case<'a> {
 struct Access {
     audience: Audience,
     token: AccessToken,
-    granted: Vec<String>,
+    granted: Option<Vec<String>>,
 }
 
 /// Proves and connects. A token that was not proved is of no use to anybody and does not stay.
@@ -212,8 +212,9 @@ impl Case<'_> {
     async fn permissions(&self, list: &mut Checklist<'_>, access: &[Access]) -> Result<(), NotConnected> {
         let invited = &self.accepted.invited;
         for access in access {
-            // A token that says nothing about what it allows is left to the page.
-            if let Some(lacking) = missing(&invited.sources, access.audience, &access.granted).first() {
+            // A token that cannot be read is left to the page.
+            let Some(granted) = &access.granted else { continue };
+            if let Some(lacking) = missing(&invited.sources, access.audience, granted).first() {
                 let words = format!(
                     "{lacking} was not granted; you: add it to the app registration, then the customer: an administrator consents again from the link"
                 );

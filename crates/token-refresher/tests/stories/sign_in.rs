@@ -126,7 +126,7 @@ impl PretendSignIn {
         }
         state.issued += 1;
         let bearer = Bearer::new(format!("access-{audience}-{}", state.issued)).unwrap();
-        Ok(Redeemed { access: AccessToken { bearer, expires_at: self.clock.now().plus(self.life) }, refresh, granted: Vec::new() })
+        Ok(Redeemed { access: AccessToken { bearer, expires_at: self.clock.now().plus(self.life) }, refresh, granted: None })
     }
 }
 
