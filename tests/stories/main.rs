@@ -19,3 +19,4 @@ mod reading;
 mod replicas;
 mod secrets;
 mod standalone;
+mod verify;

@@ -219,7 +219,7 @@ impl Registry {
         finish(tx, stored.state, TenantState::Active).await
     }
 
-    /// Lets whoever looks after a tenant try its credential at once. What is known of its troubles stays.
+    /// Lets whoever looks after a tenant try its credential at once, of a paused one too. What is known of its troubles stays.
     ///
     /// # Errors
     /// [`AdminError::NotFound`], or the database refuses.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::retry::Backoff;
-use domain::{AccessToken, Audience, Chance, Epoch, HeldTenant, Ticks, Trouble, Verdict};
+use domain::{AccessToken, Audience, Chance, Epoch, HeldTenant, TenantState, Ticks, Trouble, Verdict};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -97,6 +97,8 @@ impl Memory {
             self.tokens.clear();
         }
         if !self.is_of(tenant) {
+            // The pollers try an active tenant at once. Nobody asks for a paused one.
+            let untried = tenant.state == TenantState::Paused && self.credential_version != tenant.credential_version;
             (self.epoch, self.credential_version) = (tenant.epoch, tenant.credential_version);
             self.needs.clear();
             self.suspects.clear();
@@ -105,6 +107,9 @@ impl Memory {
             self.met_global_fault = None;
             self.snooze = None;
             self.unasked = Unasked::default();
+            if untried {
+                self.unasked.want(Instant::now());
+            }
         }
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.ours(tenant.epoch, Instant::now());
