@@ -442,6 +442,8 @@ async fn a_token_without_any_permission_is_no_success() -> anyhow::Result<()> {
     let health = world.healthy_when(tenant, "the useless token is told", MINUTE, |health| health.state != "active").await?;
     assert_eq!(health.state, "needs-consent", "a token without permission is no success: {health:?}");
     assert!(health.action.contains("SecurityAlert.Read.All") || health.action.contains("consent"), "{health:?}");
+    let clock = "select from dash.tenant_clock where clock = 'consent' and words like 'not granted: SecurityAlert.Read.All%'";
+    assert_eq!(world.count(clock).await?, 1, "all that it needs is missing");
     world.cloud.clear_script();
     world.run(&["tenant", "resume", &tenant.to_string()]).await?.ok()?;
     world.settled(MINUTE).await?;

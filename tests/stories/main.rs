@@ -21,3 +21,4 @@ mod rings;
 mod secrets;
 mod sight;
 mod standalone;
+mod verify;

@@ -49,7 +49,9 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let (poller_says, poller_status) = status();
     let (sink_says, sink_status) = status();
 
-    let sign_in = SignIn::new(http.clone(), clock.clone());
+    // How often a login host is asked: the refresher, the pages and the second certificate of an app share it.
+    let lanes = Arc::new(token_refresher::Lanes::new(&clouds, config.token_per_second(), &tenants));
+    let sign_in = SignIn::new(http.clone(), clock.clone()).taking_turns(lanes.clone());
     let api = AlertsApi::new(http, clock.clone());
     let apps = Arc::new(config.apps.iter().map(|(name, app)| (name.clone(), app.app.clone())).collect());
     let credentials = Arc::new(config.credentials());
@@ -58,6 +60,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
             redeemer: Arc::new(sign_in.clone()),
             vault: Arc::new(registry.clone()),
             clouds: clouds.clone(),
+            lanes,
             apps: Arc::clone(&apps),
             credentials: credentials.clone(),
             clock: clock.clone(),

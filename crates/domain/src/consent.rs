@@ -54,12 +54,9 @@ impl Source {
 
 /// The permissions that these sources need of this audience and that were not granted, each by its least name.
 ///
-/// `granted` is as the token says: names, or addresses that end in one. A token that says nothing proves nothing, so
-/// nothing is called missing then.
+/// `granted` is as the token says: names, or addresses that end in one. Where it says that there is none, everything is
+/// missing; a token that cannot be read is not asked about.
 pub fn missing(sources: &[Source], audience: Audience, granted: &[String]) -> Vec<&'static str> {
-    if granted.is_empty() {
-        return Vec::new();
-    }
     let names: Vec<&str> = granted.iter().map(|scope| scope.rsplit('/').next().unwrap_or(scope)).collect();
     let has = |wanted: &str| names.iter().any(|name| name.eq_ignore_ascii_case(wanted));
     let mut lacking: Vec<_> = sources
@@ -97,7 +94,8 @@ mod tests {
         for (sources, audience, granted, lacking) in [
             (&[GraphAlerts][..], Audience::Graph, &["SecurityAlert.Read.All"][..], &[][..]),
             (&[GraphAlerts], Audience::Graph, &["User.Read"], &[alerts]),
-            (&[GraphAlerts], Audience::Graph, &[], &[]),
+            (&[GraphAlerts], Audience::Graph, &[], &[alerts]),
+            (&[GraphAlerts, GraphIncidents], Audience::Defender, &[], &[]),
             (&[GraphAlerts], Audience::Graph, &["securityalert.read.all", "openid"], &[]),
             (&[GraphAlerts], Audience::Graph, &["https://graph.microsoft.com/SecurityAlert.ReadWrite.All"], &[]),
             (&[GraphAlerts, GraphIncidents], Audience::Graph, &["SecurityIncident.Read.All"], &[alerts]),

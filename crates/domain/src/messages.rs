@@ -5,6 +5,7 @@
 //! [`Report`]). The channels themselves are made in the daemon's `wiring.rs` and nowhere else.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -24,14 +25,17 @@ pub struct TenantSet {
     /// Until when the leases may be believed without another word from the database. It only ever
     /// shortens trust: what is written is checked against the lease row again.
     pub trusted_until: Instant,
+    /// How many processes look after tenants, this one included: what they use together, such as the rate of a login
+    /// host, is divided by it.
+    pub replicas: NonZeroU32,
     /// By id.
     pub tenants: BTreeMap<TenantId, Arc<HeldTenant>>,
 }
 
 impl TenantSet {
-    /// Nobody.
+    /// Nobody, as far as is known by a process that has not looked round yet.
     pub fn empty(now: Instant) -> Self {
-        Self { trusted_until: now, tenants: BTreeMap::new() }
+        Self { trusted_until: now, replicas: NonZeroU32::MIN, tenants: BTreeMap::new() }
     }
 }
 

@@ -34,7 +34,8 @@ pub use clouds::{Cloud, CloudError, built_in};
 pub use error::{ApiError, ApiErrorKind};
 pub use http::{Http, HttpError, HttpSettings, Resolver};
 pub use oauth::{
-    Ask, Code, Desk, DeviceCode, DevicePoll, Directory, Redeemed, Returned, Said, SignIn, SignInError, SignedIn, TOO_MANY_REQUESTS,
+    Ask, Code, Desk, DeviceCode, DevicePoll, Directory, MaybeOurs, Redeemed, Returned, Said, SignIn, SignInError, SignedIn,
+    TOO_MANY_REQUESTS, Turns,
 };
 pub use query::{Facet, FacetField, NextLink, PageQuery, WindowQuery, facets};
 pub use throttle::read_http_date as http_date;

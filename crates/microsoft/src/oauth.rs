@@ -18,12 +18,14 @@ mod discovery;
 mod error;
 mod id_token;
 mod keys;
+mod maybe_ours;
 mod returned;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use domain::token::Bearer;
 use domain::{AccessToken, AppCredential, Audience, Clock, RefreshToken, TenantId, Ticks};
 use reqwest::StatusCode;
@@ -41,6 +43,7 @@ pub use code::{Ask, Code, Desk, SignedIn};
 pub use device::{DeviceCode, DevicePoll};
 pub use discovery::Directory;
 pub use error::{SignInError, TOO_MANY_REQUESTS};
+pub use maybe_ours::MaybeOurs;
 pub use returned::{Returned, Said};
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -61,6 +64,15 @@ pub struct SignIn {
     clock: Arc<dyn Clock>,
     keys: Arc<keys::Shelf>,
     accepted: Arc<assertion::Accepted>,
+    turns: Option<Arc<dyn Turns>>,
+}
+
+/// Keeps a login host from being asked too often. Whoever calls [`SignIn`] takes the turn of that call before; what one
+/// call makes more of, such as a try with another certificate, takes its own.
+#[async_trait]
+pub trait Turns: Send + Sync + 'static {
+    /// Returns when it is time to ask the login host of this cloud.
+    async fn turn(&self, cloud: &Cloud);
 }
 
 /// What a redemption gave. The tenant has been checked.
@@ -71,8 +83,8 @@ pub struct Redeemed {
     /// The successor of the redeemed token. Without one the redeemed token stays in use.
     pub refresh: Option<RefreshToken>,
     /// The names of the permissions that came with it, such as `SecurityAlert.Read.All`. A token is given even where
-    /// there is none.
-    pub granted: Vec<String>,
+    /// there is none: then nothing stands here. `None` when neither token nor answer says.
+    pub granted: Option<Vec<String>>,
     /// The ids of the directory roles of the account that signed in, where the tokens say; an app's own sign-in says
     /// nothing of use.
     pub roles: Option<Vec<Uuid>>,
@@ -89,7 +101,13 @@ struct Answer {
 impl SignIn {
     /// Uses this client and clock.
     pub fn new(http: Http, clock: Arc<dyn Clock>) -> Self {
-        Self { http, clock, keys: Arc::default(), accepted: Arc::default() }
+        Self { http, clock, keys: Arc::default(), accepted: Arc::default(), turns: None }
+    }
+
+    /// Takes a turn before each call that is more than the caller asked for.
+    #[must_use]
+    pub fn taking_turns(self, turns: Arc<dyn Turns>) -> Self {
+        Self { turns: Some(turns), ..self }
     }
 
     /// Redeems a refresh token at `tenant` for an access token to `audience`.
@@ -189,6 +207,9 @@ impl SignIn {
                         "the sign-in service does not know this certificate of our app; the next one is tried"
                     );
                     turn += 1;
+                    if let Some(turns) = &self.turns {
+                        turns.turn(cloud).await;
+                    }
                 }
             }
         }

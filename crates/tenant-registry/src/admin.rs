@@ -219,8 +219,8 @@ impl Registry {
         finish(tx, stored.state, TenantState::Active).await
     }
 
-    /// Lets whoever looks after a tenant try its credential at once. What is known of its troubles stays. Audited, since
-    /// it is a sign-in at the customer's that somebody has caused.
+    /// Lets whoever looks after a tenant try its credential at once, of a paused one too. What is known of its troubles
+    /// stays. Audited, since it is a sign-in at the customer's that somebody has caused.
     ///
     /// # Errors
     /// [`AdminError::NotFound`], or the database refuses.

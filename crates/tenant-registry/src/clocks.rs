@@ -127,9 +127,6 @@ impl Registry {
         audience: Audience,
         granted: &[String],
     ) -> Result<bool, sqlx::Error> {
-        if granted.is_empty() {
-            return Ok(true);
-        }
         let missing = domain::consent::missing(sources, audience, granted);
         let mut tx = store::begin(&self.pool).await?;
         if leases::hold(&mut tx, &[fence]).await?.is_empty() {

@@ -183,7 +183,9 @@ impl RegistryWorker {
 
         let view = self.beacon.during(self.config.database_timeout, self.rounds.look()).await?;
         changed |= self.token != Some(view.survey.token);
-        let share = sharing::fair_share(view.survey.tenants, view.live_others + 1);
+        let replicas = view.replicas();
+        self.beacon.replicas(replicas);
+        let share = sharing::fair_share(view.survey.tenants, replicas);
         if self.held.len() < share && (self.held.len() as i64) < view.survey.tenants {
             let room = share - self.held.len();
             changed |= self.beacon.during(self.config.database_timeout, self.rounds.claim(room)).await? > 0;

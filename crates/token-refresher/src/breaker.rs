@@ -7,13 +7,17 @@
 use std::time::Duration;
 
 use domain::{TenantId, Trouble};
+use microsoft::MaybeOurs;
 use tokio::time::Instant;
+
+use crate::chorus::Chorus;
 
 /// The switch. Closed is the good position, as with electricity.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     open: Option<Open>,
     last_success: Option<Instant>,
+    chorus: Chorus,
 }
 
 #[derive(Debug)]
@@ -35,6 +39,14 @@ pub(crate) enum Admission {
     Shut(Trouble, Instant),
 }
 
+/// A fault that is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Over {
+    pub(crate) lasted: Duration,
+    /// Tenants that were marked, or may have been, for what now looks like the fault of the app.
+    pub(crate) refused: Vec<TenantId>,
+}
+
 impl Breaker {
     /// The trouble to hand out without asking anybody, and until when.
     pub(crate) fn shut(&self, now: Instant) -> Option<(Trouble, Instant)> {
@@ -47,17 +59,17 @@ impl Breaker {
         self.open.as_ref().filter(|open| open.prober != Some(tenant)).map(|open| (open.trouble.clone(), open.probe_at.max(now)))
     }
 
-    /// Lets the tenant in or not. Whoever is let in as the probe keeps the others out for `next_probe`.
+    /// Lets the tenant in or not. Whoever is let in as the probe keeps the others out for `next_probe`, and lets them go
+    /// first for as long after that: what it is told may be about itself.
     pub(crate) fn admit(&mut self, tenant: TenantId, now: Instant, next_probe: Duration) -> Admission {
-        match &mut self.open {
-            None => Admission::Free,
-            Some(open) if now < open.probe_at => Admission::Shut(open.trouble.clone(), open.probe_at),
-            Some(open) => {
-                open.probe_at = now + next_probe;
-                open.prober = Some(tenant);
-                Admission::Probe
-            }
+        let Some(open) = &mut self.open else { return Admission::Free };
+        let until = if open.prober == Some(tenant) { open.probe_at + next_probe } else { open.probe_at };
+        if now < until {
+            return Admission::Shut(open.trouble.clone(), until);
         }
+        open.probe_at = now + next_probe;
+        open.prober = Some(tenant);
+        Admission::Probe
     }
 
     /// Notes the fault; says whether it is news.
@@ -74,10 +86,17 @@ impl Breaker {
         }
     }
 
-    /// Notes a success; answers for how long there was a fault, if there was one.
-    pub(crate) fn worked(&mut self, now: Instant) -> Option<Duration> {
+    /// Whether an answer that this tenant got, and that may be about our app, is about our app.
+    pub(crate) fn is_ours(&mut self, tenant: TenantId, doubt: MaybeOurs, now: Instant) -> bool {
+        self.chorus.is_ours(tenant, doubt, now)
+    }
+
+    /// Notes a success for a tenant; tells of the fault that ended with it, if there was one.
+    pub(crate) fn worked(&mut self, tenant: TenantId, now: Instant) -> Option<Over> {
         self.last_success = Some(now);
-        self.open.take().map(|open| now - open.since)
+        self.chorus.worked(tenant);
+        let open = self.open.take()?;
+        Some(Over { lasted: now - open.since, refused: self.chorus.refused() })
     }
 
     /// Whether the app has been accepted since `moment`, for whichever tenant.
@@ -116,13 +135,18 @@ mod tests {
         assert_eq!(breaker.shut(start), Some((trouble.clone(), probe_at)));
         assert_eq!(breaker.shut(probe_at), None);
         assert_eq!(breaker.admit(one, probe_at, HALF_MINUTE), Admission::Probe);
-        assert_eq!(breaker.admit(one, probe_at, HALF_MINUTE), Admission::Shut(trouble, probe_at + HALF_MINUTE), "one probe only");
+        assert_eq!(breaker.admit(two, probe_at, HALF_MINUTE), Admission::Shut(trouble.clone(), probe_at + HALF_MINUTE), "one probe only");
+        assert_eq!(
+            breaker.admit(one, probe_at + HALF_MINUTE, HALF_MINUTE),
+            Admission::Shut(trouble, probe_at + HALF_MINUTE * 2),
+            "the next one is somebody else's, if there is somebody"
+        );
 
         assert_eq!(breaker.shut_to(one, probe_at), None, "whoever probes may go on");
         assert!(breaker.shut_to(two, probe_at).is_some(), "whoever queued since before the fault may not");
 
-        assert_eq!(breaker.worked(probe_at + HALF_MINUTE), Some(HALF_MINUTE * 2));
-        assert_eq!(breaker.worked(probe_at + HALF_MINUTE), None);
+        assert_eq!(breaker.worked(one, probe_at + HALF_MINUTE), Some(Over { lasted: HALF_MINUTE * 2, refused: vec![] }));
+        assert_eq!(breaker.worked(one, probe_at + HALF_MINUTE), None);
         assert_eq!(breaker.admit(one, probe_at, HALF_MINUTE), Admission::Free);
         assert!(breaker.worked_since(start) && !breaker.worked_since(probe_at + HALF_MINUTE));
     }

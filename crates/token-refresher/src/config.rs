@@ -1,14 +1,10 @@
 //! What tunes the refresher. The daemon maps its TOML onto this; the defaults are the contract's.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// How fast, how early and how often tokens are redeemed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Redemptions per second and login host, all tenants together. The start-up ramp follows from it:
-    /// a thousand tenants at 20 per second have their tokens after 50 seconds.
-    pub token_per_second: NonZeroU32,
     /// Redemptions that the worker has in flight at once, ahead of expiry or to keep tokens alive: enough to reach
     /// the rate while each answer takes three seconds. What callers ask for is bounded by the callers and by the rate.
     pub concurrency: usize,
@@ -50,7 +46,6 @@ impl Default for Config {
     fn default() -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
-            token_per_second: NonZeroU32::new(20).expect("twenty is not zero"),
             concurrency: 64,
             keep_alive_after: 7 * 24 * 60 * MINUTE,
             confirm_dead_after: Duration::from_secs(10),

@@ -37,6 +37,8 @@ pub struct Deps {
     pub vault: Arc<dyn TokenVault>,
     /// The configured clouds.
     pub clouds: Arc<BTreeMap<CloudName, Cloud>>,
+    /// The rate of each login host.
+    pub lanes: Arc<Lanes>,
     /// The configured app registrations.
     pub apps: Arc<BTreeMap<AppName, App>>,
     /// The credentials of the app registrations, read at each use.
@@ -117,7 +119,7 @@ pub(crate) struct Core {
     pub(crate) tenants: watch::Receiver<Arc<TenantSet>>,
     pub(crate) outbox: Outbox,
     pub(crate) config: Config,
-    pub(crate) lanes: Lanes,
+    pub(crate) lanes: Arc<Lanes>,
     /// Redemptions under way on behalf of callers. They outlive a caller who went away: an answer that
     /// nobody reads may hold the only refresh token that still works.
     pub(crate) under_way: TaskTracker,
@@ -136,7 +138,7 @@ impl Core {
         let now = Now { instant: Instant::now(), wall: deps.clock.now() };
         let core = Self {
             confirmed: Mutex::new((now.instant, now)),
-            lanes: Lanes::new(&deps.clouds, config.token_per_second),
+            lanes: deps.lanes,
             redeemer: deps.redeemer,
             vault: deps.vault,
             clouds: deps.clouds,
@@ -230,7 +232,7 @@ impl Core {
         let keeps_token = self.apps.get(&tenant.app).is_some_and(|app| app.grant == Grant::RefreshToken);
         let due = {
             let mut memory = slot.memory();
-            memory.plan_keep_alive(tenant, keeps_token, self.now(), &self.config, &*self.chance);
+            memory.unasked.plan(tenant, keeps_token, self.now(), &self.config, &*self.chance);
             memory.due()
         };
         if locked(&self.agenda).set(tenant.id, due) {

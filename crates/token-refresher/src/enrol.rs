@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ports::AppCredentials;
 use domain::{AppName, Audience, Clock, CloudName, LinkKind, Trouble, Verdict};
-use microsoft::{AlertsApi, App, Ask, Cloud, DeviceCode, Directory, Returned, Said, SignIn};
+use microsoft::{AlertsApi, App, Ask, Cloud, DeviceCode, Directory, Returned, Said, SignIn, Turns as _};
 use tenant_registry::{Accepted, Invited, Registry, SignInBegun, Ticket};
 use url::Url;
 use zeroize::Zeroizing;
@@ -190,8 +190,8 @@ impl Enrol {
 
     /// Waits for the turn at a login host. Where that is throttling everybody, a person who waits still asks.
     async fn turn(&self, cloud: &Cloud) {
-        if let Some(lane) = self.turns.as_ref().and_then(|tokens| tokens.core.lanes.of(cloud)) {
-            lane.turn().await.ok();
+        if let Some(tokens) = &self.turns {
+            tokens.core.lanes.turn(cloud).await;
         }
     }
 }

@@ -1,24 +1,25 @@
-//! The rate at which a login host is asked, over all tenants (I12).
+//! The rate at which a login host is asked, over all tenants and all replicas (I12).
 //!
-//! `governor` counts; a fair mutex in front of it makes the callers queue, so that a thousand tenants
-//! that start at once are served in the order in which they came and only the first of the queue
-//! waits on a timer. There is no burst: a second never holds more than its share, wherever it begins.
+//! A fair mutex makes the callers queue, so that a thousand tenants that start at once are served in the order in which
+//! they came and only the first of the queue waits on a timer. There is no burst: a second never holds more than its
+//! share, wherever it begins.
+//!
+//! The rate is one for the host, so each replica takes its part of it: the registry says how many there are with every
+//! set of tenants. One that joins is counted by the others about a second later.
 //!
 //! A host that answers 429 to several tenants and serves none in between means everybody: it is left alone
 //! for as long as it asked for. One such answer is the affair of one tenant, and holds up nobody else (I10).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{CloudName, TenantId};
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use microsoft::Cloud;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use async_trait::async_trait;
+use domain::{CloudName, TenantId, TenantSet};
+use microsoft::{Cloud, Turns};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::core::locked;
 
@@ -32,9 +33,10 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// The queue in front of one login host.
 pub(crate) struct Lane {
-    queue: Mutex<()>,
-    clock: Metronome,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Metronome, NoOpMiddleware<Duration>>,
+    /// Held by the first in the queue: when the host was last asked.
+    queue: Mutex<Option<Instant>>,
+    per_second: NonZeroU32,
+    tenants: watch::Receiver<Arc<TenantSet>>,
     rest: std::sync::Mutex<Rest>,
 }
 
@@ -46,10 +48,8 @@ struct Rest {
 }
 
 impl Lane {
-    fn new(per_second: NonZeroU32) -> Self {
-        let clock = Metronome(Instant::now());
-        let quota = Quota::per_second(per_second).allow_burst(NonZeroU32::MIN);
-        Self { queue: Mutex::new(()), clock, limiter: RateLimiter::direct_with_clock(quota, clock), rest: std::sync::Mutex::default() }
+    fn new(per_second: NonZeroU32, tenants: watch::Receiver<Arc<TenantSet>>) -> Self {
+        Self { queue: Mutex::default(), per_second, tenants, rest: std::sync::Mutex::default() }
     }
 
     /// Returns when it is the caller's turn to ask.
@@ -57,14 +57,20 @@ impl Lane {
     /// # Errors
     /// Until when the host is left alone, if it throttles everybody: then the queue is sent home at once.
     pub(crate) async fn turn(&self) -> Result<(), Instant> {
-        let _first_in_the_queue = self.queue.lock().await;
+        let mut last = self.queue.lock().await;
         loop {
             if let Some(until) = self.resting() {
                 return Err(until);
             }
-            match self.limiter.check() {
-                Ok(()) => return Ok(()),
-                Err(too_early) => sleep(too_early.wait_time_from(self.clock.now())).await,
+            // Looked up each time: the number of replicas may change while the queue is long.
+            let pause = pause(self.per_second, self.tenants.borrow().replicas);
+            let (now, next) = (Instant::now(), last.map(|last| last + pause));
+            match next.filter(|next| *next > now) {
+                Some(next) => sleep_until(next).await,
+                None => {
+                    *last = Some(now);
+                    return Ok(());
+                }
             }
         }
     }
@@ -96,12 +102,24 @@ impl Lane {
     }
 }
 
+/// The time between two turns of one of so many replicas. Shares are rounded down, so that together they stay within the
+/// rate; more replicas than turns in a second take one each in as many seconds as that makes.
+fn pause(per_second: NonZeroU32, replicas: NonZeroU32) -> Duration {
+    const SECOND: u64 = 1_000_000_000;
+    match per_second.get() / replicas {
+        0 => Duration::from_nanos((SECOND * u64::from(replicas.get())).div_ceil(per_second.get().into())),
+        share => Duration::from_nanos(SECOND.div_ceil(share.into())),
+    }
+}
+
 /// One lane per login host; two clouds that share a host share its lane.
-pub(crate) struct Lanes(BTreeMap<String, Lane>);
+pub struct Lanes(BTreeMap<String, Lane>);
 
 impl Lanes {
-    pub(crate) fn new(clouds: &BTreeMap<CloudName, Cloud>, per_second: NonZeroU32) -> Self {
-        Self(clouds.values().map(|cloud| (host(cloud), Lane::new(per_second))).collect())
+    /// Lanes for the hosts of these clouds. `per_second` is the rate of each host; `tenants` says among how many
+    /// replicas it is divided.
+    pub fn new(clouds: &BTreeMap<CloudName, Cloud>, per_second: NonZeroU32, tenants: &watch::Receiver<Arc<TenantSet>>) -> Self {
+        Self(clouds.values().map(|cloud| (host(cloud), Lane::new(per_second, tenants.clone()))).collect())
     }
 
     /// The lane of a cloud that was there at the start.
@@ -110,32 +128,44 @@ impl Lanes {
     }
 }
 
+/// For calls that cannot be put off any more: where the host is left alone, they are made all the same.
+#[async_trait]
+impl Turns for Lanes {
+    async fn turn(&self, cloud: &Cloud) {
+        if let Some(lane) = self.of(cloud) {
+            lane.turn().await.ok();
+        }
+    }
+}
+
 fn host(cloud: &Cloud) -> String {
     let url = &cloud.login_url;
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
-/// Tokio's clock as `governor` wants to see it, so that paused time pauses the rate as well.
-#[derive(Clone, Copy, Debug)]
-struct Metronome(Instant);
-
-impl Clock for Metronome {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use tokio::time::sleep;
 
     use super::*;
 
+    /// A lane of a host that is asked twenty times a second, and where the number of replicas is said.
+    fn lane() -> (Arc<Lane>, watch::Sender<Arc<TenantSet>>) {
+        let (tenants, seen) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
+        (Arc::new(Lane::new(NonZeroU32::new(20).unwrap(), seen)), tenants)
+    }
+
+    #[test]
+    fn shares_together_stay_within_the_rate_and_none_is_nothing() {
+        for (per_second, replicas, millis) in [(20, 1, 50), (20, 2, 100), (20, 3, 167), (20, 20, 1000), (20, 30, 1500), (1, 3, 3000)] {
+            let pause = pause(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(replicas).unwrap());
+            assert_eq!(pause.as_nanos().div_ceil(1_000_000), millis, "{per_second} per second, {replicas} replicas");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn no_second_holds_more_than_its_share_and_nobody_is_passed_over() {
-        let lane = Arc::new(Lane::new(NonZeroU32::new(20).unwrap()));
+        let (lane, _tenants) = lane();
         let mut callers = tokio::task::JoinSet::new();
         for number in 0..100_u32 {
             let lane = Arc::clone(&lane);
@@ -154,9 +184,10 @@ mod tests {
         }
         assert!(times[99] - times[0] <= Duration::from_secs(6), "the rate is also reached");
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_host_that_throttles_everybody_is_left_alone_and_one_that_serves_somebody_is_not_i10() {
-        let lane = Lane::new(NonZeroU32::new(20).unwrap());
+        let (lane, _tenants) = lane();
         let tenant = |number| TenantId(uuid::Uuid::from_u128(number));
         let wait = Duration::from_secs(30);
         for number in [1, 2, 3, 4, 4, 3, 2, 1] {

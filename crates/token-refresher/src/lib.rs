@@ -2,6 +2,7 @@
 
 mod agenda;
 mod breaker;
+mod chorus;
 mod config;
 mod core;
 pub mod enrol;
@@ -12,6 +13,7 @@ mod refresh;
 mod settle;
 mod slot;
 mod source;
+mod unasked;
 mod unsaved;
 mod vault;
 mod worker;
@@ -23,6 +25,7 @@ pub use core::Deps;
 pub use microsoft::Returned;
 
 pub use enrol::{Answer, Enrol, EnrolDeps, NotConnected, in_plain_words, steps_of, title};
+pub use lane::Lanes;
 pub use redeemer::{Redeemer, Refused};
 pub use source::TokenSource;
 pub use vault::{OpenedToken, RotateError, TokenVault, VaultError};

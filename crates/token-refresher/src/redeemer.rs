@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use domain::{AppCredential, Audience, RefreshToken, TenantId, Trouble};
-use microsoft::{App, Cloud, Redeemed, SignIn, SignInError};
+use microsoft::{App, Cloud, MaybeOurs, Redeemed, SignIn, SignInError};
 
 /// Redeems credentials for access tokens. Implemented by [`microsoft::SignIn`].
 #[async_trait]
@@ -43,11 +43,13 @@ pub struct Refused {
     pub trouble: Trouble,
     /// Whether it says that the refresh token is dead, which is believed only when said twice.
     pub dead_token: bool,
+    /// What would show that our own app is at fault, where one answer cannot tell.
+    pub maybe_ours: Option<MaybeOurs>,
 }
 
 impl From<SignInError> for Refused {
     fn from(error: SignInError) -> Self {
-        Self { trouble: error.trouble(), dead_token: error.is_dead_token() }
+        Self { trouble: error.trouble(), dead_token: error.is_dead_token(), maybe_ours: error.maybe_ours() }
     }
 }
 

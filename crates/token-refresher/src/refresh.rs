@@ -83,7 +83,7 @@ impl Core {
                 rehearsal::point("refresh.answered").await.map_err(rehearsed)?;
                 let fence = tenant.fence();
                 noted(fence, self.vault.app_worked(fence, self.clock.now()).await)?;
-                self.vault.granted(fence, &tenant.sources, audience, &redeemed.granted).await;
+                self.note_granted(tenant, audience, redeemed.granted.as_deref()).await;
                 Ok(redeemed.access)
             }
             Grant::RefreshToken => {
@@ -147,8 +147,15 @@ impl Core {
         // The redeemed version has worked. Where it was replaced a moment ago, the vault keeps it as
         // the previous one until its successor has worked as well.
         noted(fence, self.vault.worked(fence, version, came_at).await)?;
-        self.vault.granted(fence, &tenant.sources, audience, &redeemed.granted).await;
+        self.note_granted(tenant, audience, redeemed.granted.as_deref()).await;
         Ok(access)
+    }
+
+    /// What a token allows, where it says so, for the clock of the consent.
+    async fn note_granted(&self, tenant: &HeldTenant, audience: Audience, granted: Option<&[String]>) {
+        if let Some(granted) = granted {
+            self.vault.granted(tenant.fence(), &tenant.sources, audience, granted).await;
+        }
     }
 
     /// Makes the rotated token durable. While the database is away it is offered again and again,

@@ -10,7 +10,7 @@ use domain::{AccessToken, Audience, HeldTenant, Report, ReportOrigin, TenantId, 
 use microsoft::{Grant, TOO_MANY_REQUESTS};
 use tokio::time::Instant;
 
-use crate::breaker::Admission;
+use crate::breaker::{Admission, Over};
 use crate::core::{Core, Slot, passing};
 use crate::redeemer::Refused;
 use crate::refresh::{Belief, Setback};
@@ -144,14 +144,15 @@ impl Core {
     ) -> AccessToken {
         count("ok");
         let now = self.now();
-        if let Some(lasted) = self.breaker(tenant, |breaker| breaker.worked(now.instant)) {
+        if let Some(Over { lasted, refused }) = self.breaker(tenant, |breaker| breaker.worked(tenant.id, now.instant)) {
             tracing::info!(app = %tenant.app, cloud = %tenant.cloud, duration_ms = millis(lasted), "the app registration is accepted again");
+            self.look_again(&refused, now);
         }
         let (told, others_in_need) = {
             let mut memory = slot.memory();
             memory.worked(audience, now);
             if self.apps.get(&tenant.app).is_some_and(|app| app.grant == Grant::RefreshToken) {
-                memory.kept(now.wall);
+                memory.unasked.kept(now.wall);
             }
             memory.cache(audience, token.clone(), wish == Wish::Asked, now, &*self.chance);
             (memory.tell_end(audience), memory.needs_somebody())
@@ -187,7 +188,9 @@ impl Core {
                 return self.settle_doubt(slot, why, now);
             }
             Setback::Ours(trouble) => (trouble, false),
-            Setback::Refused(Refused { trouble, dead_token }) => {
+            Setback::Refused(Refused { trouble, dead_token, maybe_ours }) => {
+                let ours = maybe_ours.filter(|doubt| self.breaker(tenant, |breaker| breaker.is_ours(tenant.id, *doubt, now.instant)));
+                let trouble = ours.map_or(trouble.clone(), |doubt| doubt.settled(trouble));
                 count(trouble.verdict.as_str());
                 (trouble, dead_token)
             }
@@ -245,6 +248,16 @@ impl Core {
         self.report(tenant, &trouble);
         self.tell(tenant, slot, audience, &trouble);
         self.no_token(trouble, wait)
+    }
+
+    /// Tenants that were told what may have been about our app find out whether it was, as soon as that is over.
+    fn look_again(&self, refused: &[TenantId], now: Now) {
+        for id in refused {
+            if let (Some(tenant), Some(slot)) = (self.held(*id), self.known_slot(*id)) {
+                slot.memory().look_again(now.instant);
+                self.plan(&tenant, &slot);
+            }
+        }
     }
 
     /// Our own app is at fault: one alarm, and everybody waits for one probe. Unless others got

@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::unasked::Unasked;
 use crate::unsaved::Unsaved;
 
 /// What is remembered of one tenant.
@@ -33,9 +34,8 @@ pub(crate) struct Memory {
     backoff: Backoff,
     /// When this tenant last met a fault of our own app.
     pub(crate) met_global_fault: Option<Instant>,
-    /// The redemption that the next keep-alive counts from, and when that is.
-    kept_since: Option<Ticks>,
-    keep_alive_at: Option<Instant>,
+    /// What is redeemed although nobody asks.
+    pub(crate) unasked: Unasked,
     /// The worker leaves the tenant alone until then; callers do not.
     snooze: Option<Instant>,
     /// A rotated refresh token that is not stored yet.
@@ -82,8 +82,7 @@ impl Memory {
             pause: None,
             backoff: Backoff::new(config.retry_first, config.retry_cap),
             met_global_fault: None,
-            kept_since: None,
-            keep_alive_at: None,
+            unasked: Unasked::default(),
             snooze: None,
             unsaved: None,
             told: BTreeMap::new(),
@@ -98,6 +97,8 @@ impl Memory {
             self.tokens.clear();
         }
         if !self.is_of(tenant) {
+            // The pollers try an active tenant at once. Nobody asks for a paused one.
+            let untried = tenant.state == TenantState::Paused && self.credential_version != tenant.credential_version;
             (self.epoch, self.credential_version) = (tenant.epoch, tenant.credential_version);
             self.needs.clear();
             self.suspects.clear();
@@ -105,8 +106,10 @@ impl Memory {
             self.backoff.reset();
             self.met_global_fault = None;
             self.snooze = None;
-            self.kept_since = None;
-            self.keep_alive_at = None;
+            self.unasked = Unasked::default();
+            if untried {
+                self.unasked.want(Instant::now());
+            }
         }
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.ours(tenant.epoch, Instant::now());
@@ -123,29 +126,6 @@ impl Memory {
     /// Whether the lease and the credential still are those that this tenant came with.
     pub(crate) fn is_of(&self, tenant: &HeldTenant) -> bool {
         (self.epoch, self.credential_version) == (tenant.epoch, tenant.credential_version)
-    }
-
-    /// Plans the redemption that keeps an idle refresh token alive. `keeps_token` says whether the
-    /// tenant is reached with one at all.
-    pub(crate) fn plan_keep_alive(&mut self, tenant: &HeldTenant, keeps_token: bool, at: Now, config: &Config, chance: &dyn Chance) {
-        use TenantState::{Active, NeedsConsent, NeedsCustomer, Paused};
-        if !keeps_token || !matches!(tenant.state, Active | NeedsConsent | NeedsCustomer | Paused) {
-            self.keep_alive_at = None;
-            return;
-        }
-        let known = self.kept_since.max(tenant.last_refresh_at);
-        if self.keep_alive_at.is_some() && known == self.kept_since {
-            return;
-        }
-        self.kept_since = known;
-        self.keep_alive_at = Some(match known {
-            Some(last) => {
-                let due = last.plus(chance.between(config.keep_alive_after, config.keep_alive_after.mul_f64(1.1)));
-                at.instant + due.since(at.wall)
-            }
-            // Nobody knows how old a token is that was never redeemed. An hour spreads a large import.
-            None => at.instant + chance.between(Duration::ZERO, Duration::from_secs(3600)),
-        });
     }
 
     /// The cached token, if it is good for a while yet. Remembers that somebody asked.
@@ -204,6 +184,7 @@ impl Memory {
         chance: &dyn Chance,
     ) -> Duration {
         self.suspects.remove(&audience);
+        self.unasked.answered();
         let rounds = self.needs.get(&audience).map_or(0, |need| need.rounds);
         let wait = match trouble.verdict {
             Verdict::OurBug => config.our_bug_wait,
@@ -227,9 +208,18 @@ impl Memory {
         self.pause = Some(hold);
     }
 
+    /// What stood in the way may be over: one redemption finds out, before the next slow probe would.
+    pub(crate) fn look_again(&mut self, now: Instant) {
+        for need in self.needs.values_mut() {
+            need.hold.until = need.hold.until.min(now);
+        }
+        self.unasked.want(now);
+    }
+
     /// A redemption worked. If that ended a need, the other audiences are worth a try as well.
     pub(crate) fn worked(&mut self, audience: Audience, at: Now) {
         self.suspects.remove(&audience);
+        self.unasked.answered();
         self.pause = None;
         self.backoff.reset();
         self.met_global_fault = None;
@@ -239,12 +229,6 @@ impl Memory {
                 need.hold.until = need.hold.until.min(at.instant);
             }
         }
-    }
-
-    /// A refresh token was redeemed, so its keep-alive is planned anew.
-    pub(crate) fn kept(&mut self, wall: Ticks) {
-        self.kept_since = Some(wall);
-        self.keep_alive_at = None;
     }
 
     /// Puts a token into the cache, to be refreshed at 50 to 75 % of its life.
@@ -327,8 +311,8 @@ impl Memory {
         let ahead = ahead.map(|(audience, cached)| (cached.refresh_at, *audience));
         // A suspicion is followed up even when nobody asks again, so that a death is never silent.
         let confirm = self.suspects.iter().map(|(audience, hold)| (hold.until, *audience));
-        let alive = self.keep_alive_at.zip(self.audiences.first().copied());
-        ahead.chain(confirm).chain(alive).map(|(due, audience)| (self.not_before(audience).map_or(due, |until| due.max(until)), audience))
+        let unasked = self.unasked.due().zip(self.audiences.first().copied());
+        ahead.chain(confirm).chain(unasked).map(|(due, audience)| (self.not_before(audience).map_or(due, |until| due.max(until)), audience))
     }
 
     fn not_before(&self, audience: Audience) -> Option<Instant> {

@@ -173,7 +173,7 @@ impl Redeemer for SignIn {
         let bearer = Bearer::new(given.bearer).expect("it is not empty");
         let access = AccessToken { bearer, expires_at: asked_at.plus(span(life * SECOND)) };
         let refresh = given.refresh.and_then(|serial| RefreshToken::new(refresh_token(tenant, serial)));
-        Ok(Redeemed { access, refresh, granted: Vec::new(), roles: None })
+        Ok(Redeemed { access, refresh, granted: None, roles: None })
     }
 
     async fn client_credentials(&self, _: &Cloud, _: &App, _: TenantId, _: Audience, _: &AppCredential) -> Result<Redeemed, Refused> {
@@ -216,7 +216,7 @@ impl Wrong {
             code: Some(code.to_owned()),
             trace: None,
         };
-        Refused { trouble, dead_token: self == Self::Dead }
+        Refused { trouble, dead_token: self == Self::Dead, maybe_ours: None }
     }
 }
 

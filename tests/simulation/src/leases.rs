@@ -3,6 +3,7 @@
 //! before what the database knows.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use domain::ports::InFlight;
@@ -130,8 +131,9 @@ impl Keeper {
             Some((id, Arc::new(held)))
         });
         let tenants = tenants.collect();
+        let replicas = u32::try_from(live).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         drop(state);
-        held.publish(process, TenantSet { trusted_until: process.time.instant(now + LEASE - MARGIN), tenants });
+        held.publish(process, TenantSet { trusted_until: process.time.instant(now + LEASE - MARGIN), replicas, tenants });
     }
 
     /// Gives everything back: the process has stopped in order.

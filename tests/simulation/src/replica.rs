@@ -184,11 +184,14 @@ impl Live {
         let (reports_out, reports) = mpsc::channel(1024);
         let status = || watch::channel(StageStatus::faulty(clock.now(), "starting"));
         let ((refresher_says, _), (poller_says, poller), (sink_says, sink)) = (status(), status(), status());
+        let clouds = Arc::new(microsoft::built_in());
+        let lanes = Arc::new(token_refresher::Lanes::new(&clouds, settings::TOKEN_PER_SECOND, &tenants_to_refresh));
         let (tokens, refresher) = token_refresher::start(
             token_refresher::Deps {
                 redeemer: Arc::new(SignIn { process: Arc::clone(&process) }),
                 vault: Arc::new(VaultDoor { process: Arc::clone(&process) }),
-                clouds: Arc::new(microsoft::built_in()),
+                clouds,
+                lanes,
                 apps: Arc::new(BTreeMap::from([(AppName::new("main"), App::new("app", Grant::RefreshToken))])),
                 credentials: Arc::new(NoCredentials),
                 clock: Arc::clone(&clock),

@@ -45,10 +45,12 @@ pub(crate) fn sink() -> sink::Config {
     sink::Config { statement_timeout: span(2 * SECOND), acquire_timeout: span(SECOND), beat: span(BEAT), ..sink::Config::default() }
 }
 
+/// How often the login host is asked.
+pub(crate) const TOKEN_PER_SECOND: NonZeroU32 = NonZeroU32::new(RATE).expect("it is not zero");
+
 /// Slow probes that come round within the hour.
 pub(crate) fn refresher() -> token_refresher::Config {
     token_refresher::Config {
-        token_per_second: NonZeroU32::new(RATE).expect("it is not zero"),
         slow_probe: span(2 * MINUTE),
         slow_probe_cap: span(4 * MINUTE),
         our_bug_wait: span(MINUTE),

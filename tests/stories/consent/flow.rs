@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use e2e::harness::{Visitor, eventually};
-use simulator::{Region, Settings, SourceMix};
+use simulator::{Effect, OddToken, Region, Rule, Settings, SourceMix};
 
 use super::{Desk, SOON, url_of};
 
@@ -97,6 +97,24 @@ async fn a_newer_link_ends_the_one_before_and_links_are_drawn_and_called_back() 
     assert!(called_back.stdout.contains("good no more"), "{}", called_back.stdout);
     let gone = shown.stdout.lines().find(|line| line.starts_with("http")).context("no link")?.to_owned();
     assert_eq!(Visitor::new()?.open(&gone).await?.status, 410);
+    desk.end().await
+}
+
+#[tokio::test]
+async fn a_token_that_allows_nothing_connects_nobody() -> anyhow::Result<()> {
+    let desk = Desk::with(1, SourceMix::GraphOnly, "").await?;
+    let tenant = desk.tenant(0)?;
+    let link = url_of(&desk.invite(&tenant, &[]).await?)?;
+    let mut visitor = Visitor::new()?;
+    let answer = desk.answered(&mut visitor, &link).await?;
+    desk.world.cloud.script(Rule::new(Effect::OddToken(OddToken::NoPermissions)));
+    let progress = visitor.open(&answer).await?;
+    eventually("the checklist says what is missing", SOON, async || {
+        let page = visitor.clone().follow(&progress).await.map_err(|error| error.to_string())?;
+        if page.body.contains("SecurityAlert.Read.All was not granted") { Ok(()) } else { Err(page.body) }
+    })
+    .await?;
+    assert_eq!(desk.state(&tenant).await?, "awaiting-consent");
     desk.end().await
 }
 

@@ -27,7 +27,7 @@ struct Facts {
     action: Option<String>,
     /// A token was redeemed, or the app signed in, since the question was asked.
     signed_in: bool,
-    /// The trouble that the state rests on was met again since then.
+    /// A trouble that needs a person was met, or met again, since then.
     told: bool,
     /// Sources that are to be read.
     sources: i64,
@@ -69,7 +69,8 @@ pub(super) async fn run(setting: &Setting, registry: &Registry, pool: &PgPool, n
 async fn look(pool: &PgPool, tenant: &TenantSummary, asked: &str) -> Result<Facts, Failure> {
     let facts = sqlx::query_as(
         "select h.state, h.reason, h.action, coalesce(h.last_refresh_at >= $2::text::timestamptz, false) as signed_in,
-             exists (select from tocsin.trouble x where x.tenant = h.directory_id and x.seen_at >= $2::text::timestamptz) as told,
+             exists (select from tocsin.trouble x where x.tenant = h.directory_id and x.seen_at >= $2::text::timestamptz
+                 and x.verdict in ('needs-consent', 'needs-customer')) as told,
              (select count(*) from tocsin.tenant t, unnest(t.sources) where t.tenant = h.directory_id) as sources,
              (select count(*) from dash.feed_health f where f.directory_id = h.directory_id and f.last_success_at >= $2::text::timestamptz) as answered,
              (select string_agg(f.source || ': ' || f.last_error, '; ' order by f.source) from dash.feed_health f
@@ -81,8 +82,8 @@ async fn look(pool: &PgPool, tenant: &TenantSummary, asked: &str) -> Result<Fact
 
 /// Pure.
 fn judge(facts: &Facts) -> Judgement {
-    let needs = matches!(facts.state.as_str(), "needs-consent" | "needs-customer");
-    if let Some(reason) = facts.reason.as_ref().filter(|_| needs && facts.told) {
+    let shows_needs = matches!(facts.state.as_str(), "needs-consent" | "needs-customer" | "paused");
+    if let Some(reason) = facts.reason.as_ref().filter(|_| shows_needs && facts.told) {
         return Judgement::Fails(reason.clone());
     }
     match facts.state.as_str() {
@@ -106,6 +107,9 @@ fn report(setting: &Setting, tenant: &TenantSummary, facts: &Facts, judgement: J
     let action = facts.action.as_ref().map(|action| format!("; next: {action}")).unwrap_or_default();
     match judgement {
         Judgement::Works if setting.output.json => Ok(()),
+        Judgement::Works if facts.state == "paused" => {
+            setting.output.line(&format!("{}: works; the sign-in was tried just now, and nothing is read while it is paused", tenant.name))
+        }
         Judgement::Works => {
             setting.output.line(&format!("{}: works; {} of {} sources answered just now", tenant.name, facts.answered, facts.sources))
         }
@@ -138,7 +142,9 @@ mod tests {
         }
         let before = Facts { reason: Some("the refresh token is dead".to_owned()), ..facts("needs-consent", false, 0) };
         assert!(matches!(judge(&before), Judgement::Open(_)), "what was known before the question is no answer to it");
-        let dead = Facts { told: true, ..before };
-        assert_eq!(judge(&dead), Judgement::Fails("the refresh token is dead".to_owned()));
+        for state in ["needs-consent", "paused"] {
+            let dead = Facts { told: true, state: state.to_owned(), ..before.clone() };
+            assert_eq!(judge(&dead), Judgement::Fails("the refresh token is dead".to_owned()), "{state}");
+        }
     }
 }

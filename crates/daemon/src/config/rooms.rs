@@ -34,10 +34,13 @@ impl Config {
 
     /// Settings of the refresher.
     pub(crate) fn refresher(&self) -> token_refresher::Config {
-        let default = token_refresher::Config::default();
+        token_refresher::Config { drain: FINISH, ..token_refresher::Config::default() }
+    }
+
+    /// Calls per second that a login host is asked, by all replicas together.
+    pub(crate) fn token_per_second(&self) -> NonZeroU32 {
         // Zero was refused when the configuration was checked.
-        let token_per_second = NonZeroU32::new(self.budget.token_per_second).unwrap_or(default.token_per_second);
-        token_refresher::Config { token_per_second, drain: FINISH, ..default }
+        NonZeroU32::new(self.budget.token_per_second).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Settings of the registry.

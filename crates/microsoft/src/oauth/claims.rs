@@ -53,14 +53,20 @@ fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
 /// The names of the permissions that came with a token, such as `SecurityAlert.Read.All`: the `scp` and `roles` of the
 /// access token where it can be read, else the `scope` of the answer.
 ///
-/// A token without any is a success to the sign-in service; the API then answers 403.
-pub(super) fn granted(access_token: &str, scope: Option<&str>) -> Vec<String> {
-    let words = permissions_of(access_token).unwrap_or_else(|| {
-        let scope = scope.unwrap_or_default();
-        // One of Microsoft's own samples shows the whole text percent-encoded.
-        let scope = if scope.contains('%') { percent_decoded(scope) } else { scope.to_owned() };
-        scope.split_whitespace().map(str::to_owned).collect()
-    });
+/// A token without any is a success to the sign-in service; the API then answers 403. That is something else than a token
+/// that cannot be read, beside an answer that names no permission: then nobody knows.
+pub(super) fn granted(access_token: &str, scope: Option<&str>) -> Option<Vec<String>> {
+    if let Some(permissions) = permissions_of(access_token) {
+        return Some(names(permissions));
+    }
+    let scope = scope.unwrap_or_default();
+    // One of Microsoft's own samples shows the whole text percent-encoded.
+    let scope = if scope.contains('%') { percent_decoded(scope) } else { scope.to_owned() };
+    Some(names(scope.split_whitespace().map(str::to_owned).collect())).filter(|names| !names.is_empty())
+}
+
+/// What names a permission, each once.
+fn names(words: Vec<String>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for word in words {
         // Before the last stroke stands the resource.
@@ -89,11 +95,15 @@ fn roles_of(token: &str) -> Option<Vec<Uuid>> {
     Some(words.iter().filter_map(|word| Uuid::try_parse(word).ok()).collect())
 }
 
+/// The `scp` and `roles` of a token, or `None` when it cannot be read. One that has neither allows nothing.
 fn permissions_of(token: &str) -> Option<Vec<String>> {
     let payload = payload(token)?;
     let [scp, roles] = members(std::str::from_utf8(&payload).ok()?, ["scp", "roles"]).ok()?;
     let scp = text(scp).unwrap_or_default();
-    let roles = roles.and_then(|roles| serde_json::from_str::<Vec<Cow<'_, str>>>(roles.get()).ok()).unwrap_or_default();
+    let roles = match roles {
+        None => Vec::new(),
+        Some(roles) => serde_json::from_str::<Vec<Cow<'_, str>>>(roles.get()).ok()?,
+    };
     Some(scp.split_whitespace().map(str::to_owned).chain(roles.into_iter().map(Cow::into_owned)).collect())
 }
 
@@ -156,16 +166,20 @@ mod tests {
             (
                 jwt(r#"{"scp":"SecurityAlert.Read.All  SecurityIncident.Read.All"}"#),
                 Some("other"),
-                vec!["SecurityAlert.Read.All", "SecurityIncident.Read.All"],
+                Some(vec!["SecurityAlert.Read.All", "SecurityIncident.Read.All"]),
             ),
-            (jwt(r#"{"roles":["Alert.Read.All","Alert.Read.All"]}"#), None, vec!["Alert.Read.All"]),
-            (jwt(r#"{"roles":"Alert.Read.All"}"#), Some(scope), vec![]),
-            (jwt("{}"), Some(scope), vec![]),
-            ("opaque".to_owned(), Some(scope), vec!["SecurityAlert.Read.All"]),
-            ("opaque".to_owned(), Some("https%3A%2F%2Fgraph.microsoft.com%2Fmail.read%20openid"), vec!["mail.read"]),
-            ("opaque".to_owned(), Some("<b> SecurityAlert.Read.All"), vec!["SecurityAlert.Read.All"]),
-            ("opaque".to_owned(), None, vec![]),
+            (jwt(r#"{"roles":["Alert.Read.All","Alert.Read.All"]}"#), None, Some(vec!["Alert.Read.All"])),
+            (jwt(r#"{"roles":[]}"#), Some(scope), Some(vec![])),
+            (jwt(r#"{"scp":""}"#), Some(scope), Some(vec![])),
+            (jwt("{}"), Some(scope), Some(vec![])),
+            (jwt(r#"{"roles":"Alert.Read.All"}"#), None, None),
+            ("opaque".to_owned(), Some(scope), Some(vec!["SecurityAlert.Read.All"])),
+            ("opaque".to_owned(), Some("https%3A%2F%2Fgraph.microsoft.com%2Fmail.read%20openid"), Some(vec!["mail.read"])),
+            ("opaque".to_owned(), Some("<b> SecurityAlert.Read.All"), Some(vec!["SecurityAlert.Read.All"])),
+            ("opaque".to_owned(), Some("openid https://graph.microsoft.com/.default"), None),
+            ("opaque".to_owned(), None, None),
         ] {
+            let names = names.map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>());
             assert_eq!(granted(&token, scope), names, "{token} {scope:?}");
         }
     }

@@ -9,6 +9,9 @@
 //! Two numbers are filed under the tenant although the fault is on our side of the fence: a tenant that
 //! lives in another national cloud, and an app that one tenant does not know. As faults of the app they
 //! would raise an alarm for every customer, where one line of one customer is wrong.
+//!
+//! Two classes cannot be told from one answer: a federated credential that is not known yet or no more, and an app that
+//! is gone from one tenant or from all. They are filed as the milder, and say what would settle it ([`super::MaybeOurs`]).
 
 mod by_error;
 mod table;
@@ -26,6 +29,8 @@ use table::TABLE;
 pub(super) enum Class {
     /// It passes. `least` is the shortest wait that helps.
     Transient { least: Option<Duration> },
+    /// A credential of our app that is not known there: it passes, or it is ours.
+    Unsettled,
     /// The refresh token is dead, or its user must do something.
     SignInAgain,
     /// A consent, an assignment or a product is missing.
@@ -34,6 +39,8 @@ pub(super) enum Class {
     Policy,
     /// The user, the app or the tenant is gone.
     Gone,
+    /// Our app is gone from this tenant, or from all of them.
+    AppGone,
     /// Our app registration or its credential.
     Ours,
     /// We sent something wrong.
@@ -64,7 +71,7 @@ const HARDLY_TELLING: [u32; 2] = [VAGUE, 70000];
 /// Passing trouble among several codes wins, since waiting costs least; a vague one loses.
 pub(super) fn deciding(codes: &[u32]) -> Option<(u32, &'static Meaning)> {
     let known: Vec<_> = codes.iter().filter_map(|code| Some((*code, of_code(*code)?))).collect();
-    let passing = known.iter().find(|(_, meaning)| matches!(meaning.class, Class::Transient { .. }));
+    let passing = known.iter().find(|(_, meaning)| matches!(meaning.class, Class::Transient { .. } | Class::Unsettled));
     let telling = known.iter().find(|(code, _)| *code != VAGUE);
     // The vague code decides only when it stands alone: beside one that we do not know, `error` does.
     let alone = known.first().filter(|_| codes.len() == 1);

@@ -11,6 +11,7 @@ use domain::{Audience, Ticks, Trouble, Verdict};
 use reqwest::header::HeaderMap;
 
 use super::codes::{self, Class, Meaning};
+use super::maybe_ours::MaybeOurs;
 use super::wire::Refusal;
 use crate::error::write_details;
 use crate::http::Failure;
@@ -24,6 +25,7 @@ const USUAL_WAIT: Duration = Duration::from_secs(60);
 pub struct SignInError {
     trouble: Trouble,
     dead_token: bool,
+    maybe_ours: Option<MaybeOurs>,
     status: Option<u16>,
     /// Boxed: errors travel in results beside small things.
     refusal: Box<Refusal>,
@@ -32,7 +34,7 @@ pub struct SignInError {
 impl SignInError {
     pub(super) fn new(verdict: Verdict, code: &str, reason: impl Into<String>, action: impl Into<String>) -> Self {
         let trouble = Trouble { verdict, reason: reason.into(), action: action.into(), code: Some(code.to_owned()), trace: None };
-        Self { trouble, dead_token: false, status: None, refusal: Box::default() }
+        Self { trouble, dead_token: false, maybe_ours: None, status: None, refusal: Box::default() }
     }
 
     /// Takes over what the answer is called at Microsoft.
@@ -69,6 +71,11 @@ impl SignInError {
     /// it is believed: such answers have been given by mistake, and a person is about to be called.
     pub fn is_dead_token(&self) -> bool {
         self.dead_token
+    }
+
+    /// What would show that our own app is at fault and not this one tenant, where one answer cannot tell.
+    pub fn maybe_ours(&self) -> Option<MaybeOurs> {
+        self.maybe_ours
     }
 
     /// The HTTP status, if there was an answer.
@@ -208,16 +215,21 @@ fn classified(refusal: &Refusal, wait: Option<Wait>) -> SignInError {
     let code = code.map_or_else(|| refusal.error.clone(), |code| format!("AADSTS{code}"));
     let asked = wait.map(|wait| wait.span);
     let verdict = match meaning.class {
-        Class::Transient { least: None } => asked.map_or(Verdict::Retry, Verdict::RetryAfter),
+        Class::Transient { least: None } | Class::Unsettled => asked.map_or(Verdict::Retry, Verdict::RetryAfter),
         Class::Transient { least: Some(least) } => Verdict::RetryAfter(asked.map_or(least, |asked| asked.max(least))),
         Class::SignInAgain | Class::Consent => Verdict::NeedsConsent,
-        Class::Policy | Class::Gone => Verdict::NeedsCustomer,
+        Class::Policy | Class::Gone | Class::AppGone => Verdict::NeedsCustomer,
         Class::Ours => Verdict::Global,
         Class::Malformed => Verdict::OurBug,
     };
     let Meaning { reason, action, .. } = meaning;
     let mut error = SignInError::new(verdict, &code, *reason, *action);
     error.dead_token = verdict == Verdict::NeedsConsent && codes::may_mean_a_dead_token(&refusal.error);
+    error.maybe_ours = match meaning.class {
+        Class::Unsettled => Some(MaybeOurs::IfItLasts),
+        Class::AppGone => Some(MaybeOurs::IfSeveralSaySo),
+        _ => None,
+    };
     error
 }
 

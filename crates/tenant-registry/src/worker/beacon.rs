@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(super) struct Beacon {
     status: watch::Sender<StageStatus>,
     fault: Option<String>,
     trusted_until: Instant,
+    replicas: NonZeroU32,
     /// The two clocks when they were last compared.
     compared: (Instant, Ticks),
     /// The machine has slept, and nobody has drawn the consequence yet.
@@ -36,7 +38,7 @@ impl Beacon {
     ) -> Self {
         metrics::gauge!(metric::LEASES_HELD).set(0);
         let compared = (now, clock.now());
-        Self { clock, tenants, status, fault: None, trusted_until: now, compared, slept: false }
+        Self { clock, tenants, status, fault: None, trusted_until: now, replicas: NonZeroU32::MIN, compared, slept: false }
     }
 
     /// Says that the loop goes round.
@@ -62,7 +64,7 @@ impl Beacon {
                 "the machine slept, or its clock was set forward: the leases are renewed before they are believed"
             );
             metrics::gauge!(metric::LEASES_HELD).set(0);
-            self.tenants.send_replace(Arc::new(TenantSet::empty(now.0)));
+            self.withdraw(now.0);
         }
     }
 
@@ -87,6 +89,15 @@ impl Beacon {
         self.trusted_until = until;
     }
 
+    /// So many processes are there, this one included.
+    pub(super) fn replicas(&mut self, replicas: NonZeroU32) {
+        self.replicas = replicas;
+    }
+
+    fn withdraw(&self, trusted_until: Instant) {
+        self.tenants.send_replace(Arc::new(TenantSet { replicas: self.replicas, ..TenantSet::empty(trusted_until) }));
+    }
+
     /// Publishes these tenants, if they or the trust in them are other than before.
     pub(super) fn publish(&self, tenants: BTreeMap<TenantId, Arc<HeldTenant>>) {
         // Trust that ended while the tenants were being read is not given to anybody.
@@ -94,11 +105,11 @@ impl Beacon {
             return self.check_trust();
         }
         let before = Arc::clone(&self.tenants.borrow());
-        if before.trusted_until == self.trusted_until && before.tenants == tenants {
+        if before.trusted_until == self.trusted_until && before.replicas == self.replicas && before.tenants == tenants {
             return;
         }
         metrics::gauge!(metric::LEASES_HELD).set(tenants.len() as f64);
-        self.tenants.send_replace(Arc::new(TenantSet { trusted_until: self.trusted_until, tenants }));
+        self.tenants.send_replace(Arc::new(TenantSet { trusted_until: self.trusted_until, replicas: self.replicas, tenants }));
     }
 
     /// Withdraws the published tenants once trust in the leases has ended.
@@ -113,7 +124,7 @@ impl Beacon {
         };
         tracing::warn!("the leases could not be renewed in time: no tenant is looked after until the database is back");
         metrics::gauge!(metric::LEASES_HELD).set(0);
-        self.tenants.send_replace(Arc::new(TenantSet::empty(until)));
+        self.withdraw(until);
     }
 
     /// Waits for the database, but not for ever, and goes on beating and watching meanwhile.

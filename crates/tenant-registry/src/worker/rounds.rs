@@ -2,6 +2,7 @@
 //! nothing behind when it is dropped half-way.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, Ticks, metric, rehearsal};
 use sqlx::PgPool;
@@ -25,6 +26,13 @@ pub(super) struct Rounds {
 pub(super) struct View {
     pub(super) survey: Survey,
     pub(super) live_others: usize,
+}
+
+impl View {
+    /// So many processes are there, this one included.
+    pub(super) fn replicas(&self) -> NonZeroU32 {
+        NonZeroU32::MIN.saturating_add(u32::try_from(self.live_others).unwrap_or(u32::MAX))
+    }
 }
 
 /// Everything about what we hold.

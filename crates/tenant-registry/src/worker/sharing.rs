@@ -1,14 +1,15 @@
 //! Who holds how many: pure arithmetic, so that it can be told as a table.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use domain::TenantId;
 use tokio::time::Instant;
 
 /// The share of one replica: rounded up, so that all shares together hold every tenant.
-pub(super) fn fair_share(tenants: i64, replicas: usize) -> usize {
-    usize::try_from(tenants).unwrap_or(0).div_ceil(replicas.max(1))
+pub(super) fn fair_share(tenants: i64, replicas: NonZeroU32) -> usize {
+    usize::try_from(tenants).unwrap_or(0).div_ceil(replicas.get() as usize)
 }
 
 /// Tenants on their way to another replica: published no more, but still ours until what is in flight for them has ended.
@@ -73,7 +74,8 @@ mod tests {
 
     #[test]
     fn shares_hold_every_tenant_and_none_is_much_larger() {
-        for (tenants, replicas, share) in [(0, 1, 0), (1, 3, 1), (5, 2, 3), (6, 2, 3), (100, 3, 34), (7, 0, 7), (-1, 2, 0)] {
+        for (tenants, replicas, share) in [(0, 1, 0), (1, 3, 1), (5, 2, 3), (6, 2, 3), (100, 3, 34), (-1, 2, 0)] {
+            let replicas = NonZeroU32::new(replicas).unwrap();
             assert_eq!(fair_share(tenants, replicas), share, "{tenants} tenants, {replicas} replicas");
         }
     }

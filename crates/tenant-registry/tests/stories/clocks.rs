@@ -62,6 +62,9 @@ async fn the_nearest_clock_comes_first_and_says_who_must_do_what(pool: PgPool) {
     assert_eq!((first.clock.as_str(), first.days_left), ("consent", Some(-1)));
     assert!(first.words.contains("SecurityAlert.Read.All") && first.words.contains("tocsin tenant invite 'tenant 1'"), "{}", first.words);
     assert!(note(&["User.Read", "openid"]).await);
+    assert!(note(&[]).await, "a token that allows nothing is no token that cannot be read");
+    let nothing = world.registry.clocks(Some(id(1))).await.unwrap()[0].clone();
+    assert!(nothing.clock == "consent" && nothing.words.contains("SecurityAlert.Read.All"), "{}", nothing.words);
     assert_eq!(world.registry.clocks(Some(id(1))).await.unwrap()[0].ends_at, first.ends_at);
     assert!(note(&["SecurityAlert.Read.All"]).await);
     assert_eq!(

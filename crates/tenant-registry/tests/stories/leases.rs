@@ -97,10 +97,11 @@ async fn two_replicas_share_fairly_and_one_that_stops_hands_over_at_once(pool: P
     let of_first = first.holding(3).await;
     assert_eq!(ids(&of_first).union(&ids(&of_second)).count(), 5, "nobody is held twice or by nobody");
     assert!(of_second.tenants.values().all(|tenant| tenant.epoch.0 == 2));
+    assert_eq!([&of_first, &of_second].map(|set| set.replicas.get()), [2, 2], "each knows that it is not alone");
 
     let started = Instant::now();
     second.stop().await;
-    first.holding(5).await;
+    assert_eq!(first.holding(5).await.replicas.get(), 1);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(world.count("select count(*) from tocsin.replica").await, 1);
     first.stop().await;

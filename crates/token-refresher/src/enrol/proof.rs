@@ -45,7 +45,7 @@ struct Case<'a> {
 struct Access {
     audience: Audience,
     token: AccessToken,
-    granted: Vec<String>,
+    granted: Option<Vec<String>>,
     roles: Option<Vec<Uuid>>,
 }
 
@@ -129,8 +129,9 @@ impl Case<'_> {
             let words = "the answer came from another sign-in service than the one asked; next: begin again from the link";
             return Err(list.failed("signed-in", words).await);
         }
-        self.wanted(list, "signed-in").await?;
         let (verifier, nonce) = (browser.verifier(), browser.nonce());
+        self.enrol.turn(self.cloud).await;
+        self.wanted(list, "signed-in").await?;
         let code = Code { code, redirect_uri: &self.accepted.redirect_uri, verifier: &verifier, nonce: &nonce };
         let signed_in = self.enrol.deps.sign_in.redeem_code(&self.desk(&directory), first, &code, self.credential.as_ref()).await;
         match signed_in {
@@ -145,6 +146,7 @@ impl Case<'_> {
         let mut pause = device.interval;
         loop {
             sleep(pause).await;
+            self.enrol.turn(self.cloud).await;
             self.wanted(list, "signed-in").await?;
             match self.enrol.deps.sign_in.poll_device_code(&self.desk(&directory), first, device, self.credential.as_ref()).await {
                 Ok(DevicePoll::Pending) => {}
@@ -261,8 +263,9 @@ impl Case<'_> {
     async fn permissions(&self, list: &mut Checklist<'_>, access: &[Access]) -> Result<(), NotConnected> {
         let invited = &self.accepted.invited;
         for access in access {
-            // A token that says nothing about what it allows is left to the page.
-            if let Some(lacking) = missing(&invited.sources, access.audience, &access.granted).first() {
+            // A token that cannot be read is left to the page.
+            let Some(granted) = &access.granted else { continue };
+            if let Some(lacking) = missing(&invited.sources, access.audience, granted).first() {
                 let words = format!(
                     "{lacking} was not granted; you: add it to the app registration, then the customer: an administrator consents again from the link"
                 );
@@ -354,7 +357,9 @@ impl Case<'_> {
         let (deps, invited) = (&self.enrol.deps, &self.accepted.invited);
         match invited.kind {
             LinkKind::Application => deps.registry.promote_application(self.accepted).await?,
-            LinkKind::Delegated => deps.registry.promote_candidate(self.accepted, &self.app.client_id, self.account.get(), deps.clock.now()).await?,
+            LinkKind::Delegated => {
+                deps.registry.promote_candidate(self.accepted, &self.app.client_id, self.account.get(), deps.clock.now()).await?
+            }
         };
         Ok(())
     }

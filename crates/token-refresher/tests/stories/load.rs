@@ -153,3 +153,57 @@ async fn tenants_that_are_throttled_by_themselves_hold_up_nobody_else_i10() {
     assert_eq!(poll(&world, &tenants).await, 450);
     assert_eq!(world.journal.asked().len(), 500);
 }
+
+/// Everybody asks for a token while replicas come and go as `change` says; when the host was asked.
+async fn together(worlds: &[World], change: impl AsyncFnOnce()) -> Vec<Instant> {
+    let mut asking = tokio::task::JoinSet::new();
+    for (number, world) in worlds.iter().enumerate() {
+        for tenant in 1..=200 {
+            let tenant = world.tenant(number as u128 * 1000 + tenant);
+            let source = world.source.clone();
+            asking.spawn(async move { source.access_token(&tenant, Audience::Graph).await.unwrap() });
+        }
+    }
+    change().await;
+    asking.join_all().await;
+    worlds[0].journal.asked()
+}
+
+/// So many replicas at one login host, each of which knows how many there are.
+fn replicas(count: u32) -> Vec<World> {
+    let first = World::new(Rotation::Strict, HOUR, Config::default());
+    let others: Vec<_> = (1..count).map(|_| first.replica()).collect();
+    let all: Vec<_> = std::iter::once(first).chain(others).collect();
+    all.iter().for_each(|world| world.beside(count));
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_a_login_host_is_one_for_all_replicas_together_i12() {
+    for (count, seconds) in [(1, 10), (2, 20), (3, 34)] {
+        let worlds = replicas(count);
+        let begun = Instant::now();
+        let asked = together(&worlds, async || {}).await;
+        assert_eq!(asked.len(), 200 * count as usize);
+        assert!(busiest_second(&asked) <= 20, "{count} replicas: {} in one second", busiest_second(&asked));
+        assert!(begun.elapsed() <= SECOND * (seconds + 1), "and the rate is used: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_joins_takes_its_part_of_the_rate_and_one_that_leaves_gives_it_back_i12() {
+    let worlds = replicas(1);
+    let begun = Instant::now();
+    let asked = together(&worlds, async || {
+        sleep(2 * SECOND).await;
+        worlds[0].beside(2);
+        sleep(4 * SECOND).await;
+        worlds[0].beside(1);
+    })
+    .await;
+    let since = |from: u32, until: u32| asked.iter().filter(|at| (begun + SECOND * from..begun + SECOND * until).contains(at)).count();
+    assert!((38..=40).contains(&since(0, 2)), "{}", since(0, 2));
+    assert!((39..=41).contains(&since(2, 6)), "half of it: {}", since(2, 6));
+    assert!((38..=40).contains(&since(6, 8)), "{}", since(6, 8));
+    assert!(busiest_second(&asked) <= 20);
+}

@@ -8,6 +8,7 @@
 
 mod clocks;
 mod crashes;
+mod doubts;
 mod failovers;
 mod failures;
 mod in_flight;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::token::Bearer;
 use domain::{AccessToken, AppCredential, Audience, Clock, RefreshToken, TenantId, Trouble, Verdict};
-use microsoft::{App, Cloud, Redeemed};
+use microsoft::{App, Cloud, MaybeOurs, Redeemed};
 use secrecy::ExposeSecret;
 use token_refresher::{Redeemer, Refused};
 use tokio::time::sleep;
@@ -126,12 +126,7 @@ impl PretendSignIn {
         }
         state.issued += 1;
         let bearer = Bearer::new(format!("access-{audience}-{}", state.issued)).unwrap();
-        Ok(Redeemed {
-            access: AccessToken { bearer, expires_at: self.clock.now().plus(self.life) },
-            refresh,
-            granted: Vec::new(),
-            roles: None,
-        })
+        Ok(Redeemed { access: AccessToken { bearer, expires_at: self.clock.now().plus(self.life) }, refresh, granted: None, roles: None })
     }
 }
 
@@ -170,7 +165,12 @@ pub(crate) fn refused(verdict: Verdict, code: &str, dead_token: bool) -> Refused
         code: Some(code.to_owned()),
         trace: None,
     };
-    Refused { trouble, dead_token }
+    Refused { trouble, dead_token, maybe_ours: None }
+}
+
+/// A refusal that one tenant gets for reasons of its own, or all because of our app.
+pub(crate) fn in_doubt(verdict: Verdict, code: &str, doubt: MaybeOurs) -> Refused {
+    Refused { maybe_ours: Some(doubt), ..refused(verdict, code, false) }
 }
 
 pub(crate) fn dead() -> Refused {

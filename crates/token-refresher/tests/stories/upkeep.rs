@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use domain::{Audience, Epoch, HeldTenant, TenantState};
+use domain::{Audience, Epoch, HeldTenant, TenantState, Verdict};
 use token_refresher::Config;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -150,4 +150,25 @@ async fn a_hanging_sign_in_service_does_not_hold_up_the_stop_for_ever() {
     sleep(SECOND).await;
     world.stop.cancel();
     timeout(8 * SECOND, worker).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_tenant_is_tried_once_when_somebody_wants_to_know() {
+    let mut world = world();
+    let paused = HeldTenant { state: TenantState::Paused, last_refresh_at: Some(world.clock.now()), ..(*world.tenant(1)).clone() };
+    let tenant = world.hold(paused);
+    world.run();
+    sleep(HOUR).await;
+    assert_eq!(world.journal.asked().len(), 0, "it was kept alive lately");
+    world.hold(HeldTenant { credential_version: 2, ..(*tenant).clone() });
+    sleep(2 * SECOND).await;
+    assert_eq!((world.journal.asked().len(), world.reported()), (1, vec![None]));
+
+    world.sign_in.revoke(tenant.id);
+    world.hold(HeldTenant { credential_version: 3, ..(*tenant).clone() });
+    sleep(20 * SECOND).await;
+    assert_eq!(world.reported(), [Some(Verdict::NeedsConsent)], "after the second answer");
+    let asked = world.journal.asked().len();
+    sleep(3 * HOUR).await;
+    assert_eq!(world.journal.asked().len(), asked, "nobody wants to know any more");
 }

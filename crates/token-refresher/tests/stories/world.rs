@@ -1,6 +1,7 @@
 //! The world around the refresher: tenants, clock, channels and the journal.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use domain::{
 };
 use microsoft::{App, Cloud, Grant};
 use secrecy::ExposeSecret;
-use token_refresher::{Config, Deps, TokenSource, Worker, start};
+use token_refresher::{Config, Deps, Lanes, TokenSource, Worker, start};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -174,14 +175,16 @@ impl World {
             ("crowded", Grant::RefreshToken),
             ("itself", Grant::ClientCredentials),
         ];
-        let set = TenantSet { trusted_until: Instant::now() + 1000 * DAY, tenants: BTreeMap::new() };
+        let set = TenantSet::empty(Instant::now() + 1000 * DAY);
         let (tenants, tenants_seen) = watch::channel(Arc::new(set));
         let (reports_sent, reports) = mpsc::channel(4096);
         let (status_sent, status) = watch::channel(StageStatus::well(clock.now()));
+        let clouds = Arc::new(BTreeMap::from([(CloudName::new("global"), cloud("login.test"))]));
         let deps = Deps {
+            lanes: Arc::new(Lanes::new(&clouds, NonZeroU32::new(20).unwrap(), &tenants_seen)),
+            clouds,
             redeemer: Arc::clone(&sign_in) as _,
             vault: Arc::clone(&vault) as _,
-            clouds: Arc::new([(CloudName::new("global"), cloud("login.test"))].into()),
             apps: Arc::new(apps.into_iter().map(|(name, grant)| (AppName::new(name), app(grant))).collect()),
             credentials: Arc::new(Secrets),
             clock: Arc::clone(&clock) as _,
@@ -230,6 +233,11 @@ impl World {
 
     pub(crate) fn trust_until(&self, until: Instant) {
         self.change(|set| set.trusted_until = until);
+    }
+
+    /// So many replicas are there from now on.
+    pub(crate) fn beside(&self, replicas: u32) {
+        self.change(|set| set.replicas = NonZeroU32::new(replicas).unwrap());
     }
 
     fn change(&self, with: impl FnOnce(&mut TenantSet)) {

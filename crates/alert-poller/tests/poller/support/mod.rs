@@ -199,7 +199,7 @@ impl World {
     }
 
     fn announce(&self) {
-        let set = TenantSet { trusted_until: Instant::now() + self.trusted_for, tenants: self.held.clone() };
+        let set = TenantSet { tenants: self.held.clone(), ..TenantSet::empty(Instant::now() + self.trusted_for) };
         self.tenants.send_replace(Arc::new(set));
     }
 

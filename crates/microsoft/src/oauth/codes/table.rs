@@ -27,7 +27,7 @@ pub(super) const TABLE: &[Row] = &[
     row(&[90055], after_minutes(10), "the sign-in service is throttling this tenant", NOTHING),
     row(
         &[70021, 700_211, 700_212, 700_213],
-        TRANSIENT,
+        Class::Unsettled,
         "the federated credential of our app is not known there yet",
         "nothing for ten minutes after it was set up; then you: compare issuer, subject and audience with the app registration",
     ),
@@ -166,16 +166,16 @@ pub(super) const TABLE: &[Row] = &[
     row(&[50020], Class::Gone, "the account that reads this tenant comes from elsewhere and is no guest there", RESTORE_GUEST),
     row(
         &[700_016, 700_011],
-        Class::Gone,
+        Class::AppGone,
         "our app is not known in this tenant: it was removed there, or the tenant's cloud or app is wrong here",
         CONSENT_AGAIN,
     ),
     row(
         &[7_000_112, 70001],
-        Class::Gone,
+        Class::AppGone,
         "our app is disabled in this tenant",
-        "the customer's administrator: enable our enterprise app again, or consent anew; if all tenants say so, you: see whether Microsoft disabled the app \
-         registration. A new link is made with: tocsin tenant invite {tenant}",
+        "the customer's administrator: enable our enterprise app again, or consent anew; if several tenants say so, you: see whether Microsoft disabled the \
+         app registration. A new link is made with: tocsin tenant invite {tenant}",
     ),
     row(
         &[90002],

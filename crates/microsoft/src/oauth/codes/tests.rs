@@ -7,6 +7,7 @@ use domain::{Ticks, Trouble, Verdict};
 use reqwest::header::HeaderMap;
 
 use super::*;
+use crate::oauth::MaybeOurs;
 use crate::oauth::error::refused;
 
 /// The trouble that comes of an answer with these words.
@@ -22,11 +23,11 @@ fn trouble(error: &str, suberror: Option<&str>, codes: &[u32]) -> (Trouble, bool
 
 fn letter(class: Class) -> char {
     match class {
-        Class::Transient { .. } => 'T',
+        Class::Transient { .. } | Class::Unsettled => 'T',
         Class::SignInAgain => 'R',
         Class::Consent => 'C',
         Class::Policy => 'P',
-        Class::Gone => 'G',
+        Class::Gone | Class::AppGone => 'G',
         Class::Ours => 'F',
         Class::Malformed => 'B',
     }
@@ -328,5 +329,27 @@ fn a_suberror_says_more_than_a_number_that_says_next_to_nothing() {
     ] {
         let (named, meaning) = meaning("invalid_grant", Some(suberror), &[code]);
         assert_eq!((named, letter(meaning.class)), (Some(code), class), "{code} {suberror}");
+    }
+}
+
+#[test]
+fn what_may_be_our_own_app_says_what_would_settle_it() {
+    let of = |code: u32| {
+        let answer = serde_json::json!({ "error": "unauthorized_client", "error_codes": [code] });
+        refused(400, &HeaderMap::new(), answer.to_string().as_bytes(), Ticks(0))
+    };
+    for (codes, doubt) in [
+        (&[70021, 700_211, 700_212, 700_213][..], Some(MaybeOurs::IfItLasts)),
+        (&[7_000_112, 70001, 700_016], Some(MaybeOurs::IfSeveralSaySo)),
+        (&[90033, 90002, 7_000_222, 65001, 50057], None),
+    ] {
+        for code in codes {
+            assert_eq!(of(*code).maybe_ours(), doubt, "{code}");
+        }
+    }
+    for (code, doubt) in [(70021, MaybeOurs::IfItLasts), (700_016, MaybeOurs::IfSeveralSaySo)] {
+        let settled = doubt.settled(of(code).trouble());
+        assert_eq!((settled.verdict, settled.code), (Verdict::Global, Some(format!("AADSTS{code}"))));
+        assert!(settled.action.starts_with("you: "), "{}", settled.action);
     }
 }

@@ -17,8 +17,8 @@ pub(super) const EXCLUDE_US: &str = "the customer's administrator: exclude the a
                                      address; or let our app read with its own permissions. If a new sign-in is needed, you make its link with: tocsin tenant invite {tenant}";
 pub(super) const RESTORE_GUEST: &str = "the customer's administrator: invite the account again, or confirm that you no longer watch this tenant \
                                         (tocsin tenant remove {tenant}); then its owner signs in through a new link, made with: tocsin tenant invite {tenant}";
-pub(super) const CONSENT_AGAIN: &str = "the customer's administrator: consent to our app again through a new link, or you: correct the app or the cloud of this tenant; \
-                                        you make the link with: tocsin tenant invite {tenant}";
+pub(super) const CONSENT_AGAIN: &str = "the customer's administrator: consent to our app again through a new link, or you: correct the app or the cloud of this tenant, and if \
+                                        several tenants say so, see whether the app registration was deleted; you make the link with: tocsin tenant invite {tenant}";
 pub(super) const SET_UP_SERVICE: &str = "the customer's administrator: open the Defender portal once so that the service is set up, then consent through a new link; \
                                          or you: take this source from the tenant. You make the link with: tocsin tenant invite {tenant}";
 pub(super) const NEW_SECRET: &str =

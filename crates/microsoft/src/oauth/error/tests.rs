@@ -26,10 +26,10 @@ fn every_code_becomes_its_verdict_whatever_error_stands_beside_it() {
         for error in ["invalid_grant", "invalid_client", "a_word_of_tomorrow"] {
             let found = answer(400, &body(error, &[code]));
             let verdict = match meaning.class {
-                Class::Transient { least: None } => Verdict::Retry,
+                Class::Transient { least: None } | Class::Unsettled => Verdict::Retry,
                 Class::Transient { least: Some(least) } => Verdict::RetryAfter(least),
                 Class::SignInAgain | Class::Consent => Verdict::NeedsConsent,
-                Class::Policy | Class::Gone => Verdict::NeedsCustomer,
+                Class::Policy | Class::Gone | Class::AppGone => Verdict::NeedsCustomer,
                 Class::Ours => Verdict::Global,
                 Class::Malformed => Verdict::OurBug,
             };
