@@ -116,7 +116,7 @@ pub enum StepResult {
 }
 
 /// How far an invitation has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LinkStatus {
     /// Which one.
     pub link: Uuid,
@@ -129,12 +129,14 @@ pub struct LinkStatus {
     /// When somebody first looked at it.
     pub opened_at: Option<Timestamp>,
     /// For how long a sign-in has been being proved.
+    #[serde(skip)]
     pub proving_for: Option<Duration>,
     /// `linked`, `cancelled` or `superseded`, once it has ended.
     pub outcome: Option<String>,
     /// The checklist of the last sign-in.
     pub steps: Vec<Step>,
     /// Where the tenant stands.
+    #[serde(skip)]
     pub tenant_state: TenantState,
 }
 
@@ -305,6 +307,14 @@ impl Registry {
     pub async fn link_status(&self, tenant: TenantId, link: Uuid) -> Result<LinkStatus, AdminError> {
         let found = links::status(&self.pool, tenant, link).await?;
         found.ok_or_else(|| AdminError::NotFound { asked: link.to_string(), hint: None })
+    }
+
+    /// How far the newest invitation of a tenant has come, if it ever had one.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn newest_link(&self, tenant: TenantId) -> Result<Option<LinkStatus>, AdminError> {
+        Ok(links::newest(&self.pool, tenant).await?)
     }
 
     /// Shows how far the proof of a sign-in has come, unless a later one is shown, or one that connected. `done` says

@@ -6,6 +6,7 @@
 //! of that went well does it take its place (see `tenant_registry`'s candidates). Each step is a line of a checklist
 //! that whoever waits can watch.
 
+mod access;
 mod checklist;
 mod permissions;
 mod proof;
@@ -66,7 +67,10 @@ pub enum Answer {
     /// Somebody is about to enter this code on another device.
     Device(Box<DeviceCode>),
     /// An administrator consented to the permissions of the app itself.
-    Granted,
+    Granted {
+        /// In which directory, as the browser tells it.
+        directory: Option<String>,
+    },
     /// The sign-in service, or the person in front of it, refused.
     Refused {
         /// The word of the standard, such as `access_denied`.
@@ -84,7 +88,7 @@ impl Answer {
     pub fn of(returned: Returned, kind: LinkKind) -> Result<Self, &'static str> {
         Ok(match returned.said(kind)? {
             Said::Code { code, issuer } => Self::Code { code, issuer },
-            Said::Granted => Self::Granted,
+            Said::Granted { directory } => Self::Granted { directory },
             Said::Refused { error, description } => Self::Refused { error, description },
         })
     }

@@ -236,6 +236,11 @@ async fn a_code_that_the_sign_in_service_does_not_take_connects_nobody() -> anyh
         assert_is_shown_progress(&again);
         assert_eq!((desk.state(&tenant).await?.as_str(), secrets(&desk).await?), ("awaiting-consent", 0), "{name}");
     }
+    // Whoever made the link without waiting is told as well, with the name of who has to act in it.
+    let shown = desk.world.run(&["tenant", "show", &tenant.directory_id.to_string()]).await?.ok()?.stdout;
+    let last = shown.lines().find(|line| line.starts_with("last sign-in")).context(shown.clone())?;
+    assert!(last.contains("FAIL") && last.contains("AADSTS65004") && last.contains(&tenant.directory_id.to_string()), "{last}");
+    assert!(!last.contains("{tenant}") && shown.contains("good until"), "{shown}");
     // The link is still good for somebody who does it right.
     let right = SignIn::of(&desk, &link).await?;
     deliver(&desk, &right.query(), Some(&right.sent_cookie())).await?;

@@ -19,6 +19,7 @@ pub struct Returned {
     error_description: Option<String>,
     admin_consent: Option<String>,
     iss: Option<String>,
+    tenant: Option<String>,
 }
 
 /// What an answer says.
@@ -31,7 +32,10 @@ pub enum Said {
         issuer: Option<String>,
     },
     /// An administrator agreed, as the browser tells it. Proven only by a token.
-    Granted,
+    Granted {
+        /// In which directory, as the browser tells it: good for a sentence, and for nothing else.
+        directory: Option<String>,
+    },
     /// The sign-in service, or the person in front of it, refused; [`super::SignInError::of_redirect`] knows what that means.
     Refused {
         /// The word of the standard, such as `access_denied`.
@@ -59,7 +63,8 @@ impl Returned {
                 "error_description" => fields.error_description.replace(value.into_owned()).is_some(),
                 "iss" => fields.iss.replace(value.into_owned()).is_some(),
                 "admin_consent" => fields.admin_consent.replace(value.into_owned()).is_some(),
-                // `tenant`, `scope`, `session_state` and what else may come: none of it is trusted, so none is read.
+                "tenant" => fields.tenant.replace(value.into_owned()).is_some(),
+                // `scope`, `session_state` and what else may come: none of it is trusted, so none is read.
                 _ => false,
             };
             if repeated {
@@ -83,7 +88,7 @@ impl Returned {
                 Ok(Said::Code { code, issuer: self.iss })
             }
             (LinkKind::Delegated, Some(_), None) => Err("the code is empty or holds characters that no code has"),
-            (LinkKind::Application, None, Some(word)) if word.eq_ignore_ascii_case("true") => Ok(Said::Granted),
+            (LinkKind::Application, None, Some(word)) if word.eq_ignore_ascii_case("true") => Ok(Said::Granted { directory: self.tenant }),
             (LinkKind::Delegated, ..) => Err("the answer holds no code, or more than a code"),
             (LinkKind::Application, ..) => Err("the answer does not say that an administrator consented"),
         }
@@ -97,7 +102,7 @@ mod tests {
     fn outcome(query: &str, kind: LinkKind) -> Result<&'static str, &'static str> {
         Ok(match Returned::read(query)?.said(kind)? {
             Said::Code { .. } => "code",
-            Said::Granted => "granted",
+            Said::Granted { .. } => "granted",
             Said::Refused { .. } => "refused",
         })
     }
@@ -133,6 +138,7 @@ mod tests {
             ("admin_consent=1", Application),
             ("admin_consent=", Application),
             ("admin_consent=True&admin_consent=True", Application),
+            ("admin_consent=True&tenant=a&tenant=a", Application),
             ("state=s&error=x&error=y", Application),
             ("code=a&admin_consent=True", Application),
         ] {

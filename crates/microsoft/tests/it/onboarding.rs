@@ -210,7 +210,7 @@ async fn an_administrator_agrees_to_what_the_app_does_by_itself() {
     assert_eq!((refused.trouble().verdict, refused.trouble().code.as_deref()), (Verdict::NeedsConsent, Some("AADSTS65004")));
     assert!(granted().await.is_empty());
     let answer = Returned::read(browse(&url).await.query().unwrap()).unwrap();
-    assert!(matches!(answer.said(LinkKind::Application), Ok(Said::Granted)));
+    assert!(matches!(answer.said(LinkKind::Application), Ok(Said::Granted { .. })));
     assert!(granted().await.contains(&"SecurityAlert.Read.All".to_owned()));
 }
 

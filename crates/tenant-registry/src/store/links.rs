@@ -260,6 +260,20 @@ impl FromRow<'_, PgRow> for LinkStatus {
     }
 }
 
+/// How far the newest invitation of a tenant has come.
+pub(crate) async fn newest(db: impl PgExecutor<'_>, tenant: TenantId) -> Result<Option<LinkStatus>, sqlx::Error> {
+    sqlx::query_as(
+        "-- links::newest
+         select l.link, l.kind, l.expires_at, l.expires_at <= now() as expired, l.opened_at, l.outcome, l.steps, h.state,
+             extract(epoch from now() - l.proving_at)::float8 as proving_for
+         from tocsin.link l join dash.tenant_health h on h.directory_id = l.tenant
+         where l.tenant = $1 order by l.made_at desc limit 1",
+    )
+    .bind(tenant.0)
+    .fetch_optional(db)
+    .await
+}
+
 /// How far an invitation has come.
 pub(crate) async fn status(db: impl PgExecutor<'_>, tenant: TenantId, link: Uuid) -> Result<Option<LinkStatus>, sqlx::Error> {
     sqlx::query_as(

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 use sqlx::{PgPool, Row};
-use tenant_registry::{Registry, TenantClock, TenantSummary, WARNED_AT_DAYS};
+use tenant_registry::{LinkStatus, Registry, TenantClock, TenantSummary, WARNED_AT_DAYS};
 
 use super::failure;
 use crate::cli::Named;
-use crate::commands::{Setting, asking};
+use crate::commands::{Setting, asking, invite};
 use crate::failure::{Exit, Failure};
 use crate::progress::words;
 
@@ -99,16 +99,29 @@ pub(super) async fn show(setting: &Setting, registry: &Registry, pool: &PgPool, 
         }
     }
     let clocks = registry.clocks(Some(tenant.id)).await.map_err(failure)?;
+    let link = registry.newest_link(tenant.id).await.map_err(failure)?;
     let sight = registry.partial_sight(tenant.id).await.map_err(failure)?;
     if setting.output.json {
+        document["link"] = serde_json::to_value(&link).map_err(unwritable)?;
         document["partial_sight"] = serde_json::to_value(&sight).map_err(unwritable)?;
         document["clocks"] = serde_json::to_value(&clocks).map_err(unwritable)?;
         return setting.output.document(&document);
     }
     let mut lines = facts("", &document);
+    if let Some(link) = link.filter(|link| link.outcome.is_none()) {
+        lines.push(("link".to_owned(), invited(&link)));
+        lines.extend(invite::told(&link).pop().map(|line| ("last sign-in".to_owned(), line.trim().to_owned())));
+    }
     lines.extend(sight.map(|sight| ("partial sight".to_owned(), sight.words)));
     lines.extend(clocks.iter().map(|clock| (format!("clock {}", clock.clock), in_full(clock))));
     setting.output.rows(&["", ""], &lines, |(key, value)| vec![key.clone(), value.clone()])
+}
+
+/// An open invitation in one line.
+fn invited(link: &LinkStatus) -> String {
+    let opened = link.opened_at.map_or("not opened yet".to_owned(), |at| format!("opened at {at:.0}"));
+    let until = if link.expired { "expired at" } else { "good until" };
+    format!("{until} {:.0}, {opened}", link.expires_at)
 }
 
 /// A comparison in one line.
