@@ -65,7 +65,8 @@ async fn a_rotation_under_a_running_daemon_fails_no_refresh_and_the_old_key_can_
     assert_eq!((rewrapped, idle.len()), (250, 1));
     assert_eq!(ids(&world), [active.to_string(), before[0].clone()]);
     assert_eq!(wrapped_by(&world).await, [(active.to_string(), 250)]);
-    assert!(matches!(steps[..2], [RotationStep::Added(_), RotationStep::Waiting(_)]), "{steps:?}");
+    // A quick daemon has noticed the ring before it is waited for; that it is waited for is told below.
+    assert!(matches!(steps[0], RotationStep::Added(_)), "{steps:?}");
     assert!(steps.contains(&RotationStep::Rewrapped { done: 100, of: 250 }), "in batches of a hundred: {steps:?}");
     for tenant in 1..=250 {
         opens(&daemon, tenant).await;
