@@ -1,0 +1,309 @@
+"""Lints and renders the chart with every values file beside this one, and holds against the result what a linter cannot know.
+
+The engine is Helm's own SDK (helm-python-sdk). `deploy/helm/check` calls this; with `--write` it renders
+deploy/kubernetes anew.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import yaml
+from helm_python.chart import Chart, lint
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+CHART = HERE.parent / "tocsin"
+PLAIN = ROOT / "deploy" / "kubernetes" / "tocsin.yaml"
+# The oldest Kubernetes that the chart accepts and the newest whose schemas are at hand.
+VERSIONS = ["1.30", "1.37"]
+DAEMON_DRAIN_SECONDS = 10
+
+failures = []
+
+
+def expect(true, sentence):
+    if not true:
+        failures.append(sentence)
+        print(f"FAILED: {sentence}")
+
+
+def values_of(name):
+    return yaml.safe_load((HERE / f"{name}.yaml").read_text()) or {}
+
+
+def render(values, namespace="tocsin"):
+    texts = Chart.load(CHART).render(values, name="tocsin", namespace=namespace)
+    texts = {path: text for path, text in texts.items() if path.endswith(".yaml") and text.strip()}
+    return texts, [document for text in texts.values() for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(objects, kind):
+    return [thing for thing in objects if thing["kind"] == kind]
+
+
+def pods(objects):
+    for thing in objects:
+        if thing["kind"] == "Pod":
+            yield thing["metadata"]["name"], thing["spec"]
+        elif "template" in thing.get("spec", {}):
+            yield thing["metadata"]["name"], thing["spec"]["template"]["spec"]
+
+
+RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+
+
+def check_restricted(where, pod):
+    """The restricted Pod Security Standard, and what we promise beyond it."""
+    outer = pod["securityContext"]
+    expect(outer["runAsNonRoot"] is True, f"{where}: the pod may run as root")
+    expect(outer.get("runAsUser") != 0, f"{where}: the pod runs as root")
+    expect(outer["seccompProfile"] == {"type": "RuntimeDefault"}, f"{where}: no seccomp profile")
+    expect(pod["automountServiceAccountToken"] is False, f"{where}: a token of the API server is mounted")
+    expect(pod["enableServiceLinks"] is False, f"{where}: variables of Services are injected")
+    for key in ("hostNetwork", "hostPID", "hostIPC"):
+        expect(not pod.get(key), f"{where}: {key}")
+    for volume in pod["volumes"]:
+        expect(set(volume) - {"name"} <= RESTRICTED_VOLUMES, f"{where}: the volume {volume} is not allowed")
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        inner, place = container["securityContext"], f"{where}/{container['name']}"
+        expect(inner["allowPrivilegeEscalation"] is False, f"{place}: privileges may grow")
+        expect(inner["capabilities"] == {"drop": ["ALL"]}, f"{place}: capabilities are kept")
+        expect(inner["readOnlyRootFilesystem"] is True, f"{place}: the root file system may be written")
+        expect(inner["runAsNonRoot"] is True and "runAsUser" not in inner, f"{place}: may run as root")
+        expect(inner["privileged"] is False, f"{place}: is privileged")
+        expect(container["command"] == ["/usr/bin/tocsin"], f"{place}: another program")
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        expect(set(mounts) <= {volume["name"] for volume in pod["volumes"]}, f"{place}: mounts what is not there")
+        paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+        nested = [(a, b) for a in paths for b in paths if a != b and b.startswith(f"{a}/")]
+        expect(not nested, f"{place}: one mount lies in another: {nested}")
+        for name, mount in mounts.items():
+            expect(mount.get("readOnly"), f"{place}: {name} may be written")
+
+
+def check_secrets(where, pod):
+    """Each secret is a volume of its own, which only the group of the pod reads; the owner's login is for migrations."""
+    for volume in pod["volumes"]:
+        source = volume.get("secret") or volume.get("projected")
+        if source and not volume["name"].startswith("postgres-ca"):
+            expect(source["defaultMode"] == 0o440, f"{where}: {volume['name']} has mode {source['defaultMode']:o}")
+    for container in pod["containers"]:
+        names = {mount["name"] for mount in container["volumeMounts"]}
+        expect("database-owner" not in names, f"{where}: the daemon can read the owner's login")
+    for container in pod.get("initContainers", []):
+        names = {mount["name"] for mount in container["volumeMounts"]}
+        expect(names.isdisjoint({"key-ring", "azure-identity-token"}), f"{where}: migrations can read keys")
+
+
+def check_config(where, objects, known):
+    """tocsin.toml is TOML, of keys that exist, and each file it names is mounted."""
+    (config,) = of_kind(objects, "ConfigMap")
+    parsed = tomllib.loads(config["data"]["tocsin.toml"])
+    for section, keys in parsed.items():
+        if section == "clouds":
+            for cloud in keys.values():
+                expect(set(cloud) <= known["clouds"], f"{where}: unknown keys of a cloud: {cloud}")
+        elif section == "apps":
+            for app in keys.values():
+                expect(set(app) <= known["apps"], f"{where}: unknown keys of an app: {app}")
+        else:
+            expect(set(keys) <= set(known["defaults"][section]), f"{where}: unknown keys in [{section}]: {keys}")
+    pod = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]
+    daemon = pod["containers"][0]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    files = set()
+    for mount in daemon["volumeMounts"]:
+        volume = volumes[mount["name"]]
+        for item in volume.get("secret", {}).get("items", []):
+            files.add(f"{mount['mountPath']}/{item['path']}")
+        for source in volume.get("projected", {}).get("sources", []):
+            files.add(f"{mount['mountPath']}/{source['serviceAccountToken']['path']}")
+    named = {parsed["database"]["url_file"], parsed["vault"]["key_file"]}
+    named |= {value for app in parsed.get("apps", {}).values() for key, value in app.items() if key.endswith("_file")}
+    expect(named == files, f"{where}: named {sorted(named)}, mounted {sorted(files)}")
+    ports = {port["name"]: port["containerPort"] for port in daemon["ports"]}
+    for name in ("ops", "console"):
+        expect(parsed[name]["listen"].endswith(f":{ports[name]}"), f"{where}: {name} listens on {parsed[name]['listen']}")
+    return parsed, config["data"]["tocsin.toml"]
+
+
+def check_daemon(where, objects):
+    """Probes, the stop, and who may reach what."""
+    (deployment,) = of_kind(objects, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    daemon = pod["containers"][0]
+    asked = {daemon[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    expect(asked == {"/startupz", "/livez", "/readyz"}, f"{where}: the probes ask {asked}")
+    sleep = daemon.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    expect(pod["terminationGracePeriodSeconds"] > sleep + DAEMON_DRAIN_SECONDS, f"{where}: killed before it has drained")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    expect(selector.items() <= labels.items(), f"{where}: the selector does not find the pods")
+    budgets = of_kind(objects, "PodDisruptionBudget")
+    expect(len(budgets) == (1 if deployment["spec"]["replicas"] > 1 else 0), f"{where}: budgets {budgets}")
+    test_labels = of_kind(objects, "Pod")[0]["metadata"]["labels"]
+    for service in of_kind(objects, "Service"):
+        wanted, name = service["spec"]["selector"].items(), service["metadata"]["name"]
+        expect(wanted <= labels.items(), f"{where}: {name} finds no pod")
+        expect(not wanted <= test_labels.items(), f"{where}: {name} finds the test")
+    for ingress in of_kind(objects, "Ingress"):
+        backends = {path["backend"]["service"]["name"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]}
+        expect(all(name.endswith("-console") for name in backends), f"{where}: the Ingress leads to {backends}")
+    for policy in of_kind(objects, "NetworkPolicy"):
+        for of in (labels, test_labels):
+            expect(policy["spec"]["podSelector"]["matchLabels"].items() <= of.items(), f"{where}: the policy misses a pod")
+
+
+def known_keys():
+    keys = (ROOT / "crates/daemon/src/config/keys.rs").read_text()
+    listed = lambda name: set(re.findall(r'"([a-z_]+)"', re.search(name + r": &\[&str\] =\s*&\[(.*?)\];", keys, re.S)[1]))
+    defaults = tomllib.loads((ROOT / "config/default.toml").read_text())
+    return {"defaults": defaults, "apps": listed("APP_KEYS"), "clouds": listed("CLOUD_KEYS")}
+
+
+def check_drift(known):
+    """The schema has exactly the daemon's keys, but for those that are the chart's business; the rules have its metrics."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    config = schema["properties"]["config"]["properties"]
+    ours = {"database": None, "ops": None, "state_dir": None, "console": None, "vault": {"key_file"}}
+    for section, keys in known["defaults"].items():
+        hidden = ours.get(section, set())
+        if hidden is not None:
+            offered = set(config.get(section, {}).get("properties", {}))
+            expect(offered == set(keys) - hidden, f"values.schema.json: config.{section} has {offered}, the daemon {set(keys) - hidden}")
+    clouds = set(config["clouds"]["additionalProperties"]["properties"])
+    expect(clouds == known["clouds"], f"values.schema.json: config.clouds has {clouds}, the daemon {known['clouds']}")
+    metrics = set(re.findall(r'"(tocsin_[a-z_]+)"', (ROOT / "crates/domain/src/metric.rs").read_text()))
+    rules = yaml.safe_load((CHART / "files/rules.yaml").read_text())
+    fired = set(re.findall(r'alertname="(\w+)"', (HERE / "rules_test.yaml").read_text()))
+    for rule in [rule for group in rules["groups"] for rule in group["rules"]]:
+        for name in re.findall(r"tocsin_[a-z_]+", rule["expr"]):
+            expect(re.sub(r"_(bucket|sum|count)$", "", name) in metrics, f"files/rules.yaml: {rule['alert']} asks for {name}, which does not exist")
+        expect(rule["alert"] in fired, f"tests/rules_test.yaml: no case lets {rule['alert']} fire")
+        expect({"summary", "description"} == set(rule["annotations"]), f"files/rules.yaml: {rule['alert']} does not say enough")
+    # Strict everywhere but for `global`, for what Kubernetes itself defines, and for maps of free keys.
+    def walk(node, path):
+        if isinstance(node, dict):
+            if "properties" in node and path[-1:] not in (["if"], ["then"]):
+                expect(node.get("additionalProperties") is False, f"values.schema.json: {'/'.join(path)} takes unknown keys")
+            for key, below in node.items():
+                walk(below, [*path, key])
+    walk(schema, [])
+    version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    expect(about["appVersion"] == version, f"Chart.yaml: appVersion {about['appVersion']}, tocsin is {version}")
+    missing = set(schema["properties"]) ^ set(yaml.safe_load((CHART / "values.yaml").read_text()))
+    expect(not missing, f"values.yaml and values.schema.json differ in {missing}")
+
+
+APP = "11111111-2222-3333-4444-555555555555"
+REFUSED = {
+    "a misspelt key": ({"replicas": 3}, "replicas"),
+    "a misspelt key further down": ({"config": {"poll": {"intervall": "30s"}}}, "intervall"),
+    "a secret in the values": ({"database": {"url": "postgres://a:b@c/d"}}, "url"),
+    "no replica": ({"replicaCount": 0}, "replicaCount"),
+    "root": ({"securityContext": {"runAsUser": 0}}, "runAsUser"),
+    "a privileged pod": ({"securityContext": {"privileged": True}}, "privileged"),
+    "a folder of the node": ({"extraVolumes": [{"name": "x", "hostPath": {"path": "/"}}]}, "hostPath"),
+    "two credentials": (
+        {"apps": {"main": {"clientId": APP, "credential": {"workloadIdentity": True, "clientSecret": {"existingSecret": "x"}}}}},
+        "credential",
+    ),
+    "client_credentials without one": ({"apps": {"main": {"clientId": APP, "grant": "client_credentials"}}}, "credential"),
+    "an app that is no volume's name": ({"apps": {"Main_App": {"clientId": APP}}}, "Main_App"),
+    "pages in the clear": ({"console": {"publicUrl": "http://soc.example"}}, "publicUrl"),
+    "no time to drain": ({"terminationGracePeriodSeconds": 15}, "terminationGracePeriodSeconds is under 17"),
+    "an Ingress without a host": ({"ingress": {"enabled": True}}, "ingress.host is empty"),
+    "customers on the ops port": ({"console": {"port": 9464}}, "ops.port and console.port"),
+    "keys and credential in one Secret": (
+        {"keyRing": {"existingSecret": "x"}, "apps": {"main": {"clientId": APP, "credential": {"clientSecret": {"existingSecret": "x"}}}}},
+        "where one leak takes both",
+    ),
+}
+
+
+def check_refused():
+    chart = Chart.load(CHART)
+    for told, (values, words) in REFUSED.items():
+        try:
+            chart.validate_schema(values)
+            chart.render(values, name="tocsin", namespace="tocsin")
+        except Exception as error:  # noqa: BLE001: each layer of Helm has errors of its own
+            expect(words in str(error), f"{told} is refused with the wrong words: {error}")
+        else:
+            expect(False, f"{told} is taken")
+
+
+def check_schemas(name, objects):
+    import kubernetes_validate
+
+    for version in VERSIONS:
+        for thing in objects:
+            if "monitoring.coreos.com" in thing["apiVersion"]:
+                continue
+            try:
+                kubernetes_validate.validate(thing, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                expect(False, f"{name}: {thing['kind']} {thing['metadata']['name']} under Kubernetes {version}: {error.message}")
+
+
+def plain(texts):
+    """The manifests without what only Helm reads."""
+    head = "# Rendered from deploy/helm/tocsin with its default values by `deploy/helm/check --write`; do not edit.\n"
+    kept = {path: text for path, text in texts.items() if "/tests/" not in path}
+    lines = []
+    for path in sorted(kept):
+        lines.append("---")
+        lines += [line for line in kept[path].strip("\n").splitlines() if not re.search(r"helm\.sh/chart:|managed-by: Helm", line)]
+    return head + "\n".join(lines) + "\n"
+
+
+def main():
+    known = known_keys()
+    check_drift(known)
+    check_refused()
+    folder = pathlib.Path(sys.argv[1])
+    sets = sorted(path.stem for path in HERE.glob("*.yaml") if not path.stem.endswith("_test"))
+    for name in sets:
+        values, before = values_of(name), len(failures)
+        for version in VERSIONS:
+            report = lint(CHART, values, strict=True, namespace="tocsin", kube_version=f"v{version}.0")
+            # "icon is recommended" is information and no fault.
+            bad = [message for message in report["messages"] if message["severity"] > 1]
+            expect(not report["errors"] and not bad, f"{name}: helm lint: {report['errors']} {bad}")
+        Chart.load(CHART).validate_schema(values)
+        texts, objects = render(values)
+        for pod_name, pod in pods(objects):
+            check_restricted(f"{name}/{pod_name}", pod)
+            check_secrets(f"{name}/{pod_name}", pod)
+        toml, text = check_config(name, objects, known)
+        check_daemon(name, objects)
+        check_schemas(name, objects)
+        (folder / f"{name}.yaml").write_text("---\n".join(texts.values()))
+        (folder / f"{name}.toml").write_text(text)
+        for thing in objects:
+            if "monitoring.coreos.com" in thing["apiVersion"]:
+                (folder / f"{name}-{thing['kind']}.json").write_text(json.dumps(thing))
+        if name == "everything":
+            expect(toml["vault"]["require_separation"] is False, "everything: a false of the values got lost")
+            expect(toml["console"]["operator"] == values["console"]["operator"], f"everything: quoted wrongly: {toml['console']}")
+            expect(toml["poll"]["page_size"] == 500 and toml["ops"]["listen"] == "[::]:19464", f"everything: {toml}")
+            expect(len(objects) == 11, f"everything: {[thing['kind'] for thing in objects]}")
+        if name == "external-identity":
+            outer = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["securityContext"]
+            expect("runAsUser" not in outer, f"external-identity: {outer}")
+        if name == "defaults":
+            if "--write" in sys.argv:
+                PLAIN.write_text(plain(texts))
+            expect(PLAIN.exists() and PLAIN.read_text() == plain(texts), f"{PLAIN.relative_to(ROOT)} is out of date; type: deploy/helm/check --write")
+        print(f"{name}: {len(objects)} objects, lint and schemas of Kubernetes {' and '.join(VERSIONS)}", "FAILED" if len(failures) > before else "ok")
+    print(f"{len(REFUSED)} wrong values refused" if not failures else f"{len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
