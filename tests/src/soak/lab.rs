@@ -40,6 +40,12 @@ pub const CROWDED: usize = STRICT + 1;
 /// How many there are.
 pub const TENANTS: usize = CROWDED + 1;
 
+/// Exit codes with which a command asks to be run again.
+const UNAVAILABLE: i32 = 69;
+const TRY_AGAIN: i32 = 75;
+/// How long an operator does that.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// How often each feed is polled.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 /// How Postgres is run: nothing is forced to disk, for nobody pulls the plug, but what was committed has left the process.
@@ -174,12 +180,20 @@ impl Lab {
         Ok(path)
     }
 
-    /// Runs a command as the operator, who goes through no door.
+    /// Runs a command as the operator, who goes through no door, and who tries again while it tells him to: other faults go
+    /// on meanwhile, and the database may be away just now.
     ///
     /// # Errors
     /// When it does not end well.
     pub async fn operator(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        Ok(process::run(&self.path("operator.toml"), arguments).await?.ok()?.stdout)
+        let ended = eventually("the database is there for a command", PATIENCE, async || {
+            match process::run(&self.path("operator.toml"), arguments).await {
+                Ok(ended) if [UNAVAILABLE, TRY_AGAIN].contains(&ended.code()) => Err(ended.stderr),
+                other => Ok(other),
+            }
+        })
+        .await?;
+        Ok(ended?.ok()?.stdout)
     }
 
     /// Imports a fresh refresh token of a customer, as after a new consent.
