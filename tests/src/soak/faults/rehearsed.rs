@@ -151,7 +151,10 @@ pub async fn bad_starts(lab: &Lab, replicas: &mut Replicas, dice: &mut Dice) -> 
     start("ring-missing", named("no-such-ring"), &[78]).await?;
     start("ring-truncated", named("truncated-ring"), &[78]).await?;
     std::fs::write(lab.path("swap.toml"), named("swapped/ring"))?;
-    crate::harness::run(&lab.path("swap.toml"), &["key", "init"]).await?.ok()?;
+    // A long soak comes here again, and a ring is never made over one that is there.
+    if !swapped.join("ring").exists() {
+        crate::harness::run(&lab.path("swap.toml"), &["key", "init"]).await?.ok()?;
+    }
     start("ring-swapped", named("swapped/ring"), &[78]).await?;
     lab.book.fired(71, 3);
 
