@@ -53,7 +53,7 @@ const SETTINGS: [(&str, &str); 3] = [("max_connections", "80"), ("max_wal_size",
 
 /// How long a lease lasts.
 pub const LEASE: Duration = Duration::from_secs(30);
-/// Redemptions per second that one replica may make.
+/// Redemptions per second that all replicas together may make.
 pub const REDEMPTIONS_PER_SECOND: u64 = 5;
 
 /// The world.
@@ -267,6 +267,14 @@ impl Lab {
         let ids: Vec<Uuid> = tenants.iter().map(|tenant| tenant.directory_id).collect();
         let sql = "select tenant from tocsin.lease where holder = $1 and expires_at > now() and tenant = any($2)";
         Ok(sqlx::query_scalar(sql).bind(id).bind(&ids).fetch_all(&self.pool()).await?)
+    }
+
+    /// How long a replica that takes these customers over has to ask for their access tokens, one per customer and API.
+    pub fn redemptions(&self, taken_over: &[Uuid]) -> Duration {
+        let of_mde = |source: &simulator::Source| source.name() == "mde-alerts";
+        let tenants = self.tenants.iter().filter(|tenant| taken_over.contains(&tenant.directory_id));
+        let apis = tenants.map(|tenant| usize::from(tenant.sources.iter().any(of_mde)) + usize::from(!tenant.sources.iter().all(of_mde)));
+        Duration::from_secs_f64(apis.sum::<usize>() as f64 / REDEMPTIONS_PER_SECOND as f64)
     }
 
     /// By how much a limit in seconds is widened now; see [`super::crowding`]. It is kept for the report.

@@ -103,6 +103,7 @@ pub async fn kill(lab: &Lab, replicas: &mut Replicas, dice: &mut Dice) -> anyhow
 async fn stop(lab: &Lab, replicas: &mut Replicas, dice: &mut Dice) -> anyhow::Result<()> {
     let (victim, other) = pick(replicas, dice);
     let other_id = other.daemon()?.replica_id().await?;
+    let redemptions = lab.redemptions(&lab.held_by(victim, &lab.tenants).await?);
     let took = lab.terminate(victim).await?;
     lab.book.fired(57, 1);
     let gone = Instant::now();
@@ -123,8 +124,10 @@ async fn stop(lab: &Lab, replicas: &mut Replicas, dice: &mut Dice) -> anyhow::Re
     .await?;
     let handover = gone.elapsed();
     lab.book.measure("handover_ms", handover.as_secs_f64() * 1000.0);
-    // Two seconds to take over, and one interval until a poll is due; longer where others need the machine as well.
-    let limit = (Duration::from_secs(2) + INTERVAL).mul_f64(lab.crowding());
+    // Two seconds to take over, one interval until a poll is due, and the time that the sign-in service is given: access
+    // tokens are never handed over, so whoever takes over asks for each anew, at the rate of the host. Longer where others
+    // need the machine as well.
+    let limit = (Duration::from_secs(2) + INTERVAL + redemptions).mul_f64(lab.crowding());
     lab.book.check(
         32,
         (handover > limit)
