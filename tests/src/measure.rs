@@ -4,6 +4,7 @@ pub mod handover;
 pub mod neighbours;
 pub mod refresh;
 pub mod rotation;
+pub mod start;
 
 use std::time::Duration;
 

@@ -182,6 +182,17 @@ async fn a_fault_of_our_app_leaves_every_state_alone_is_told_once_and_ends_by_it
         assert!(health.action.contains("client_secret_file"), "{health:?}");
     }
     assert_eq!(world.count("select from tocsin.app_fault").await?, 1);
+    // The probes say it and take no replica out of service, and one that starts now gets past its start (decision 0009).
+    let mut second = world.serve()?;
+    for daemon in [&daemon, &second] {
+        eventually("the probes tell the refused app and stay well", MINUTE, async || match daemon.ops("/readyz").await {
+            Ok((200, body)) if body.contains("refresher: ok, but app main in cloud lab: ") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await?;
+        assert_eq!((daemon.ops("/startupz").await?.0, daemon.ops("/livez").await?.0), (200, 200));
+    }
+    second.terminate().await?;
     assert_eq!(world.count("select from dash.tenant_health where state <> 'active'").await?, 0);
     // View, command, metrics and log tell one story: one cause, its trace at Microsoft, and nobody marked.
     let traces: Vec<Option<String>> = sqlx::query_scalar("select distinct trace_id from dash.tenant_health where answered_at is not null")

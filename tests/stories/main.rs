@@ -9,6 +9,7 @@ mod crashes;
 mod doctor;
 mod health;
 mod held_tokens;
+mod image;
 mod lossless_cli;
 mod main_job;
 mod offboarding;

@@ -2,7 +2,8 @@
 //!
 //! Pure, so that each case is a line in a table. Alive and ready are two questions on purpose: a
 //! stage that waits for an absent database is alive (a restart would not bring the database back)
-//! and not ready (nobody should believe that alerts arrive).
+//! and not ready (nobody should believe that alerts arrive). What is wrong with our app registration
+//! is wrong for every replica alike, so it is said and makes none unready (docs/decisions/0009).
 
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub(crate) struct Judged {
     /// Why it is not ready, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What a person has to mend although it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
     /// Seconds since its last beat.
     beat_age_seconds: f64,
 }
@@ -43,17 +47,26 @@ pub(crate) fn judge(stage: Stage, status: &StageStatus, ended: bool, now: Ticks)
     } else {
         status.fault.clone()
     };
-    Judged { stage: stage.as_str(), alive, ready: reason.is_none(), reason, beat_age_seconds: age.as_secs_f64() }
+    Judged {
+        stage: stage.as_str(),
+        alive,
+        ready: reason.is_none(),
+        reason,
+        remark: status.remark.clone(),
+        beat_age_seconds: age.as_secs_f64(),
+    }
 }
 
 impl Judged {
     /// One line for a person.
     pub(crate) fn line(&self) -> String {
-        match &self.reason {
-            None => format!("{}: ok", self.stage),
-            // A reason may come from a database or a sign-in service: it must not add lines of its own.
-            Some(reason) => format!("{}: {}", self.stage, reason.replace(['\r', '\n'], " ")),
-        }
+        let words = match (&self.reason, &self.remark) {
+            (None, None) => "ok".to_owned(),
+            (None, Some(remark)) => format!("ok, but {remark}"),
+            (Some(reason), _) => reason.clone(),
+        };
+        // Words may come from a database or a sign-in service: they must not add lines of their own.
+        format!("{}: {}", self.stage, words.replace(['\r', '\n'], " "))
     }
 }
 
@@ -74,6 +87,8 @@ mod tests {
             ("silent for 31 s", StageStatus::well(ago(31)), false, false, false, "no sign of life for 31 s"),
             ("silent, and at fault before", StageStatus::faulty(ago(45), "old news"), false, false, false, "no sign of life for 45 s"),
             ("at fault", StageStatus::faulty(NOW, "the database is away"), false, true, false, "the database is away"),
+            ("refused", StageStatus::well(NOW).remarking(Some("app main".into())), false, true, true, "sink: ok, but app main"),
+            ("refused and at fault", StageStatus::faulty(NOW, "away").remarking(Some("app".into())), false, true, false, "sink: away"),
             ("ended a moment ago", StageStatus::well(NOW), true, true, false, "ended"),
             ("the clock was set back a little", StageStatus::well(later(5)), false, true, true, "sink: ok"),
             ("the clock was set back an hour", StageStatus::well(later(3600)), false, false, false, "no sign of life"),

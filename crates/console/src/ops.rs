@@ -43,13 +43,12 @@ impl OpsState {
     }
 
     fn judged(&self) -> Vec<Judged> {
-        let now = self.clock.now();
-        let judged: Vec<_> =
-            self.stages.iter().map(|(stage, status)| judge(*stage, &status.borrow(), status.has_changed().is_err(), now)).collect();
-        if judged.iter().all(|stage| stage.ready) {
+        // A stage that was only made has never said anything. Whether its first words were good ones is not asked here.
+        if self.stages.iter().all(|(_, status)| status.has_changed().is_ok_and(|spoke| spoke)) {
             self.started.store(true, Ordering::Relaxed);
         }
-        judged
+        let now = self.clock.now();
+        self.stages.iter().map(|(stage, status)| judge(*stage, &status.borrow(), status.has_changed().is_err(), now)).collect()
     }
 }
 

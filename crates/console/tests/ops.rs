@@ -71,7 +71,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_starting_daemon_is_alive_and_not_ready_and_start_up_is_over_once() {
+async fn a_starting_daemon_is_alive_and_not_ready_and_start_up_is_over_once_each_stage_runs() {
     let world = World::new().await;
     assert_eq!(world.status("/livez").await, 200);
     let (status, _, body) = world.get("/readyz", "").await;
@@ -79,15 +79,37 @@ async fn a_starting_daemon_is_alive_and_not_ready_and_start_up_is_over_once() {
     assert!(body.starts_with("not ready\nregistry: starting\n"), "{body}");
     assert_eq!(world.status("/startupz").await, 503);
 
+    for stage in [Stage::Registry, Stage::Refresher, Stage::Poller] {
+        world.says(stage, StageStatus::well(world.clock.now()));
+    }
+    assert_eq!(world.status("/startupz").await, 503, "one has said nothing yet");
+    world.says(Stage::Sink, StageStatus::faulty(world.clock.now(), "the database went away at once"));
+    assert_eq!(world.status("/startupz").await, 200, "another start would not find another database");
+    assert_eq!(world.status("/readyz").await, 503);
+
     world.all_well();
-    assert_eq!(world.status("/startupz").await, 200);
     let (status, _, body) = world.get("/readyz", "").await;
     assert_eq!((status, body.as_str()), (200, "ready\nregistry: ok\nrefresher: ok\npoller: ok\nsink: ok\n"));
 
     world.says(Stage::Sink, StageStatus::faulty(world.clock.now(), "the database cannot be reached"));
     assert_eq!(world.status("/readyz").await, 503);
     assert_eq!(world.status("/livez").await, 200, "a restart would not bring the database back");
-    assert_eq!(world.status("/startupz").await, 200, "it was ready once");
+}
+
+#[tokio::test]
+async fn a_refused_app_is_told_and_takes_no_replica_out_of_service() {
+    let world = World::new().await;
+    world.all_well();
+    let refused = "app main in cloud global: the client secret has expired";
+    world.says(Stage::Refresher, StageStatus::well(world.clock.now()).remarking(Some(refused.to_owned())));
+    for path in ["/startupz", "/livez", "/readyz"] {
+        let (status, _, body) = world.get(path, "").await;
+        assert_eq!(status, 200, "{path}");
+        assert!(body.contains(&format!("refresher: ok, but {refused}\n")), "{path}: {body}");
+    }
+    let (_, _, body) = world.get("/readyz?format=json", "").await;
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&answer["stages"][1]["ready"], &answer["stages"][1]["remark"]), (&true.into(), &refused.into()));
 }
 
 #[tokio::test]

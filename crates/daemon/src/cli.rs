@@ -65,13 +65,16 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Ask the running daemon whether it does its job: exit 0 if so, 3 if not, 69 if nobody answers.
+    #[command(after_help = "Examples:\n  tocsin healthcheck\n  tocsin healthcheck --live --json")]
     Healthcheck(Healthcheck),
     /// Who did what to which tenant, in chains that show every change.
     #[command(subcommand)]
     Audit(Audit),
     /// Look at everything and say what is wrong, why it matters and how to mend it: exit 0 if nothing fails, 3 if
     /// something does.
-    #[command(after_help = "Examples:\n  tocsin doctor --tenant contoso\n  tocsin doctor --bundle ticket.tar.gz")]
+    #[command(
+        after_help = "Examples:\n  tocsin doctor --tenant contoso\n  tocsin doctor --bundle ticket.tar.gz\n  tocsin doctor --bundle - > ticket.tar.gz"
+    )]
     Doctor(Doctor),
 }
 
@@ -104,10 +107,11 @@ pub(crate) enum Key {
     #[command(after_help = "Examples:\n\
         \x20 tocsin key rotate\n\
         \x20 tocsin key rotate --timeout 10m\n\
-        \x20 tocsin key rotate --write-ring /run/tocsin/ring.new")]
+        \x20 tocsin key rotate --write-ring /run/tocsin/ring.new\n\
+        \x20 tocsin key rotate --write-ring - > ring.new")]
     Rotate {
         /// Write the changed ring to this file, for a ring that cannot be written where it is: put the file in its place
-        /// for every daemon, then type the command again.
+        /// for every daemon, then type the command again. With `-` it goes to standard output, and words to standard error.
         #[arg(long, value_name = "FILE")]
         write_ring: Option<PathBuf>,
         /// How long to wait for daemons that do not have the key yet.
@@ -121,7 +125,7 @@ pub(crate) enum Key {
     Retire {
         /// Its id, as `tocsin key status` lists it.
         key: String,
-        /// Write the changed ring to this file, for a ring that cannot be written where it is.
+        /// Write the changed ring to this file, or with `-` to standard output, for a ring that cannot be written where it is.
         #[arg(long, value_name = "FILE")]
         write_ring: Option<PathBuf>,
         /// Do not ask for the key's id.
@@ -216,15 +220,22 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) tenant: Option<String>,
     /// Also write an archive (.tar.gz) that can be attached to a ticket: it holds no secret, and numbers in place of the
-    /// names of customers.
+    /// names of customers. With `-` it goes to standard output, and the words to standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
 }
 
 /// `tocsin healthcheck`
 #[derive(Debug, Args)]
+#[group(multiple = false)]
 pub(crate) struct Healthcheck {
-    /// Ask whether the process makes progress, not whether it does its job.
+    /// Ask whether every stage has begun to run.
+    #[arg(long)]
+    pub(crate) startup: bool,
+    /// Ask whether the process makes progress, not whether it does its job: only if not does a restart help.
     #[arg(long)]
     pub(crate) live: bool,
+    /// Ask whether it does its job, as without any of these.
+    #[arg(long)]
+    pub(crate) ready: bool,
 }

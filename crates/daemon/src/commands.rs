@@ -62,7 +62,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let config = match Config::load(file.as_deref(), environment) {
         Ok(config) => config,
         Err(error) => match &cli.command {
-            Command::Doctor(_) => return doctor::without_config(Output { json: cli.json }, &error),
+            Command::Doctor(_) => return doctor::without_config(Output::new(cli.json), &error),
             _ => return Err(error.into()),
         },
     };
@@ -73,7 +73,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         let quiet = crate::config::LogConfig { level: "warn".into(), format: config.log.format };
         telemetry::init(&quiet, rust_log.as_deref())?;
     }
-    let setting = Setting { config, output: Output { json: cli.json }, actor };
+    let setting = Setting { config, output: Output::new(cli.json), actor };
     match cli.command {
         Command::Serve(options) => serve::run(setting, &options).await,
         Command::Db(command) => db::run(&setting, command).await,
@@ -102,7 +102,7 @@ fn confirm(name: &str, yes: bool, question: &str) -> Result<(), Failure> {
             format!("{question} Standard input is no terminal to ask on; add --yes if that is what you want"),
         ));
     }
-    Output { json: false }.note(&format!("{question} Type {name} to go on:"));
+    Output::new(false).note(&format!("{question} Type {name} to go on:"));
     let mut answer = String::new();
     std::io::stdin()
         .lock()

@@ -231,6 +231,12 @@ async fn embedded_server(config: &Config, purpose: Purpose) -> Result<(String, O
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            Err(StartError::NotFound(missing)) => {
+                return Err(Failure::new(
+                    Exit::Unavailable,
+                    format!("[database] url is empty, so tocsin would run a Postgres of its own, and {missing}"),
+                ));
+            }
             Err(error) => return Err(Failure::new(Exit::Unavailable, error.to_string())),
         }
     }

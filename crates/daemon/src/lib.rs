@@ -29,7 +29,7 @@ use crate::failure::{Exit, Failure};
 #[must_use]
 pub fn main() -> ExitCode {
     if let Err(error) = hardening::begin() {
-        output::Output { json: false }.note(&format!("warning: the memory of this process cannot be kept from core files: {error}"));
+        output::Output::new(false).note(&format!("warning: the memory of this process cannot be kept from core files: {error}"));
     }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

@@ -1,6 +1,6 @@
 //! What commands print: data to stdout, as a table for people or as JSON for scripts; all else to stderr.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
@@ -12,9 +12,31 @@ use crate::failure::{Exit, Failure};
 pub(crate) struct Output {
     /// JSON instead of tables and sentences.
     pub(crate) json: bool,
+    /// What is written to standard output is no text of ours; everything said goes to standard error.
+    aside: bool,
 }
 
 impl Output {
+    /// The usual one.
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, aside: false }
+    }
+
+    /// For a command that writes something else to standard output, such as an archive.
+    ///
+    /// # Errors
+    /// Exit 2 when there is a terminal, or JSON is to go there as well.
+    pub(crate) fn aside(self, what: &str) -> Result<Self, Failure> {
+        let refused = |why: &str| Err(Failure::new(Exit::Usage, format!("{what} is to go to standard output, {why}")));
+        if self.json {
+            return refused("where --json already puts its document: leave out one of them");
+        }
+        if io::stdout().is_terminal() {
+            return refused("which is a terminal: redirect it into a file");
+        }
+        Ok(Self { aside: true, ..self })
+    }
+
     /// Prints rows: a JSON array, or a table with these headings.
     pub(crate) fn rows<T: Serialize>(self, headings: &[&str], rows: &[T], cells: impl Fn(&T) -> Vec<String>) -> Result<(), Failure> {
         if self.json {
@@ -46,6 +68,10 @@ impl Output {
 
     /// Prints one line of data. A closed pipe (`| head`) is an ordinary end.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        if self.aside {
+            self.note(text);
+            return Ok(());
+        }
         match writeln!(io::stdout().lock(), "{text}") {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),

@@ -35,16 +35,25 @@ pub struct StageStatus {
     pub beat: Ticks,
     /// `None` when it does its job; otherwise why not, in words.
     pub fault: Option<String>,
+    /// What a person has to mend although this stage does its job as well as any other replica or another start could:
+    /// our app registration is refused.
+    pub remark: Option<String>,
 }
 
 impl StageStatus {
     /// Going round, and doing its job.
     pub fn well(beat: Ticks) -> Self {
-        Self { beat, fault: None }
+        Self { beat, fault: None, remark: None }
     }
 
     /// Going round, but not doing its job.
     pub fn faulty(beat: Ticks, fault: impl Into<String>) -> Self {
-        Self { beat, fault: Some(fault.into()) }
+        Self { beat, fault: Some(fault.into()), remark: None }
+    }
+
+    /// The same, with what a person has to mend.
+    #[must_use]
+    pub fn remarking(self, remark: Option<String>) -> Self {
+        Self { remark, ..self }
     }
 }

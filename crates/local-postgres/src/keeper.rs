@@ -69,6 +69,10 @@ struct Launched {
 
 fn launch(options: &Options, is_unwanted: &dyn Fn() -> bool) -> Result<Launched, StartError> {
     let began = Instant::now();
+    // First, and before anything is made: without programs nothing else matters, and a container has neither these nor
+    // a folder to write to.
+    let search = Search::of_this_machine(options.bindir.as_deref());
+    let newest = search.choose(None)?;
     let folder = Folder::make(&options.folder)?;
     let data = folder.data();
     let account = Account::for_data(&data)?;
@@ -76,7 +80,7 @@ fn launch(options: &Options, is_unwanted: &dyn Fn() -> bool) -> Result<Launched,
     account.check_way(folder.root())?;
 
     let made_by = cluster::version_of(&data)?;
-    let programs = Search::of_this_machine(options.bindir.as_deref()).choose(made_by)?;
+    let programs = if made_by.is_some() { search.choose(made_by)? } else { newest };
     account.check_way(programs.bindir())?;
     if let Some(data_major) = made_by.filter(|major| *major != programs.major()) {
         return Err(StartError::OtherVersion { data, data_major, bindir: programs.bindir().to_owned(), programs_major: programs.major() });

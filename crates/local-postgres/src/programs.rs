@@ -90,7 +90,13 @@ impl fmt::Display for NotFound {
             (None, None) => f.write_str("no PostgreSQL server programs (postgres and initdb) were found on this machine")?,
             (_, Some(old)) => write!(f, "PostgreSQL {} in {} is too old, {OLDEST} or newer is needed", old.version, old.bindir.display())?,
         }
-        write!(f, "; install them with: {} ; or name a server that already runs by its database URL", self.install)
+        // A machine without an operating system is a container's image, where nothing can be installed.
+        if self.install.is_empty() {
+            f.write_str(";")?;
+        } else {
+            write!(f, "; install them with: {} ; or", self.install)?;
+        }
+        f.write_str(" name a server that already runs by its database URL")
     }
 }
 
@@ -172,8 +178,12 @@ impl Search {
     }
 
     fn install_line(&self) -> String {
-        let os_release = fs::read_to_string(self.root.join("etc/os-release")).unwrap_or_default();
-        let line = install_line(&os_release, cfg!(target_os = "macos"));
+        let macos = cfg!(target_os = "macos");
+        let line = match fs::read_to_string(self.root.join("etc/os-release")) {
+            Ok(os_release) => install_line(&os_release, macos),
+            Err(_) if macos => install_line("", macos),
+            Err(_) => "",
+        };
         if self.root_user { line.replace("sudo ", "") } else { line.to_owned() }
     }
 }
@@ -325,6 +335,14 @@ mod tests {
         );
         let as_root = Search { root_user: true, ..machine.search() };
         assert!(as_root.choose(None).unwrap_err().to_string().contains("with: apt-get install"));
+
+        fs::remove_file(machine.0.path().join("etc/os-release")).unwrap();
+        assert_eq!(
+            machine.search().choose(None).unwrap_err().to_string(),
+            "no PostgreSQL server programs (postgres and initdb) were found on this machine; \
+             name a server that already runs by its database URL",
+            "nothing can be installed in a container's image"
+        );
     }
 
     #[test]

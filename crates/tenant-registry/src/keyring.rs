@@ -22,7 +22,7 @@ pub(crate) mod change;
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -312,12 +312,17 @@ fn is_shared(path: &Path, mode: u32) -> bool {
 /// Writes a ring to a file that must not exist yet, readable by its owner only, and waits until the disk has it.
 fn write_new(file: &Path, keys: &[&RingKey], next: Option<KeyId>) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(file)?;
-    file.write_all(b"# The key ring of tocsin. The first key seals, all open. Keep a copy in a safe place:\n")?;
-    file.write_all(b"# without it, no stored refresh token can be opened again.\n")?;
-    for key in keys {
-        file.write_all(key.to_line(if next == Some(key.id) { " next" } else { "" }).as_bytes())?;
-    }
+    write_to(&mut file, keys, next)?;
     file.sync_all()
+}
+
+fn write_to(place: &mut impl io::Write, keys: &[&RingKey], next: Option<KeyId>) -> io::Result<()> {
+    place.write_all(b"# The key ring of tocsin. The first key seals, all open. Keep a copy in a safe place:\n")?;
+    place.write_all(b"# without it, no stored refresh token can be opened again.\n")?;
+    for key in keys {
+        place.write_all(key.to_line(if next == Some(key.id) { " next" } else { "" }).as_bytes())?;
+    }
+    place.flush()
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -147,7 +147,7 @@ impl Registry {
             change.add_next(key, target)?;
             point("rotate.next-in-ring").await?;
             watch(RotationStep::Added(id));
-            if matches!(target, RingTarget::Elsewhere(_)) {
+            if *target != RingTarget::InPlace {
                 return Ok(Rotated::PutInPlace { key: id, seals: false });
             }
         }
@@ -161,7 +161,7 @@ impl Registry {
             point("rotate.before-activation").await?;
             change.activate_next(target)?;
             point("rotate.activated").await?;
-            if matches!(target, RingTarget::Elsewhere(_)) {
+            if *target != RingTarget::InPlace {
                 return Ok(Rotated::PutInPlace { key, seals: true });
             }
             file.adopt(KeyRing::load(file.path())?);

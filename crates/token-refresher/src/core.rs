@@ -276,7 +276,7 @@ impl Core {
     }
 
     /// What is at fault with our own app registrations, in words.
-    pub(crate) fn fault(&self) -> Option<String> {
+    pub(crate) fn app_faults(&self) -> Option<String> {
         let breakers = locked(&self.breakers);
         let faults: Vec<_> = breakers
             .iter()

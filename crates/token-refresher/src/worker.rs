@@ -68,7 +68,7 @@ impl Worker {
         let core = &self.core;
         core.outbox.flush();
         core.forget_all_but(&core.tenants.borrow());
-        self.status.send_replace(StageStatus { beat: core.clock.now(), fault: core.fault() });
+        self.status.send_replace(StageStatus::well(core.clock.now()).remarking(core.app_faults()));
     }
 
     /// Takes over the tenants of the newest set.

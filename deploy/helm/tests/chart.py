@@ -7,7 +7,7 @@ deploy/kubernetes anew.
 import json
 import pathlib
 import re
-import subprocess
+import shutil
 import sys
 import tomllib
 
@@ -101,7 +101,7 @@ def check_secrets(where, pod):
 
 def check_config(where, objects, known):
     """tocsin.toml is TOML, of keys that exist, and each file it names is mounted."""
-    (config,) = of_kind(objects, "ConfigMap")
+    (config,) = [config for config in of_kind(objects, "ConfigMap") if "tocsin.toml" in config["data"]]
     parsed = tomllib.loads(config["data"]["tocsin.toml"])
     for section, keys in parsed.items():
         if section == "clouds":
@@ -158,6 +158,21 @@ def check_daemon(where, objects):
             expect(policy["spec"]["podSelector"]["matchLabels"].items() <= of.items(), f"{where}: the policy misses a pod")
 
 
+def check_dashboards(where, objects, offered):
+    """Each dashboard is there as it is, under labels that the values name, and small enough for etcd."""
+    sources = {path.name: path.read_text() for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")}
+    shipped = {}
+    for config in of_kind(objects, "ConfigMap"):
+        if "tocsin.toml" not in config["data"]:
+            expect(offered["labels"].items() <= config["metadata"]["labels"].items(), f"{where}: a dashboard without {offered['labels']}")
+            shipped |= config["data"]
+    expect(shipped == (sources if offered["enabled"] else {}), f"{where}: dashboards {sorted(shipped)}, there are {sorted(sources)}")
+    for name, text in shipped.items():
+        expect(len(text.encode()) < 900_000, f"{where}: {name} is too large for a ConfigMap")
+        json.loads(text)
+    return len(shipped)
+
+
 def known_keys():
     keys = (ROOT / "crates/daemon/src/config/keys.rs").read_text()
     listed = lambda name: set(re.findall(r'"([a-z_]+)"', re.search(name + r": &\[&str\] =\s*&\[(.*?)\];", keys, re.S)[1]))
@@ -196,8 +211,12 @@ def check_drift(known):
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
     expect(about["appVersion"] == version, f"Chart.yaml: appVersion {about['appVersion']}, tocsin is {version}")
-    missing = set(schema["properties"]) ^ set(yaml.safe_load((CHART / "values.yaml").read_text()))
+    text = (CHART / "values.yaml").read_text()
+    missing = set(schema["properties"]) ^ set(yaml.safe_load(text))
     expect(not missing, f"values.yaml and values.schema.json differ in {missing}")
+    # A comment stands above each value or above the group of lines that it begins.
+    for group in text.split("\n\n"):
+        expect(group.lstrip().startswith("#"), f"values.yaml: nothing is said of {group.splitlines()[0]}")
 
 
 APP = "11111111-2222-3333-4444-555555555555"
@@ -263,10 +282,13 @@ def plain(texts):
 
 
 def main():
+    global CHART
+    folder = pathlib.Path(sys.argv[1])
+    # The engine follows links out of the chart as well, and says so each time that it does.
+    CHART = pathlib.Path(shutil.copytree(CHART, folder / "chart"))
     known = known_keys()
     check_drift(known)
     check_refused()
-    folder = pathlib.Path(sys.argv[1])
     sets = sorted(path.stem for path in HERE.glob("*.yaml") if not path.stem.endswith("_test"))
     for name in sets:
         values, before = values_of(name), len(failures)
@@ -292,11 +314,14 @@ def main():
             expect(toml["vault"]["require_separation"] is False, "everything: a false of the values got lost")
             expect(toml["console"]["operator"] == values["console"]["operator"], f"everything: quoted wrongly: {toml['console']}")
             expect(toml["poll"]["page_size"] == 500 and toml["ops"]["listen"] == "[::]:19464", f"everything: {toml}")
-            expect(len(objects) == 11, f"everything: {[thing['kind'] for thing in objects]}")
+            offered = values["monitoring"]["dashboards"]
+            dashboards = check_dashboards(name, objects, offered)
+            expect(len(objects) == 11 + dashboards, f"everything: {[thing['kind'] for thing in objects]}")
         if name == "external-identity":
             outer = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["securityContext"]
             expect("runAsUser" not in outer, f"external-identity: {outer}")
         if name == "defaults":
+            check_dashboards(name, objects, {"enabled": False, "labels": {}})
             if "--write" in sys.argv:
                 PLAIN.write_text(plain(texts))
             expect(PLAIN.exists() and PLAIN.read_text() == plain(texts), f"{PLAIN.relative_to(ROOT)} is out of date; type: deploy/helm/check --write")

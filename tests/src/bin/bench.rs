@@ -14,6 +14,7 @@ use e2e::measure::Spans;
 use e2e::measure::handover::{Ending, takeovers};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
 use e2e::measure::refresh::refresh_all;
+use e2e::measure::start::starts;
 use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
 use simulator::{Settings, SourceMix};
@@ -75,6 +76,14 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             sizes.push(idle_rss(run as u64).await?);
         }
         print("idle_rss", &mut sizes, "MB", "resident memory of the daemon, 100 tenants polled every 30 s, nothing new; goal: 64");
+    }
+    if wanted("start_to_listening") {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let seen = starts(20, server.url()).await?;
+        let what = "from the start of the process to its first answer to GET /livez, with a Postgres that runs already; goal: 0.1";
+        print_spans("start_to_listening", &seen, what);
+        server.stop().await?;
     }
     if ["planned_handover", "failover", "failover_one_machine"].into_iter().any(wanted) {
         let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;

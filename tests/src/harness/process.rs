@@ -10,11 +10,14 @@ use super::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-/// The binary that was built with this test or demo.
+/// The binary that was built with this test or demo, or the one that `TOCSIN_PROGRAM` names: what is released.
 ///
 /// # Errors
 /// When it is not there: `./dev` builds everything before it runs anything.
 pub fn tocsin_binary() -> anyhow::Result<PathBuf> {
+    if let Some((_, named)) = std::env::vars_os().find(|(name, _)| name == "TOCSIN_PROGRAM") {
+        return Ok(named.into());
+    }
     let here = std::env::current_exe()?;
     let found = here.ancestors().skip(1).take(2).map(|folder| folder.join("tocsin")).find(|path| path.is_file());
     found.with_context(|| format!("no tocsin binary beside {}; run this through ./dev", here.display()))

@@ -24,13 +24,17 @@ use names::Names;
 
 /// Looks at everything.
 pub(super) async fn run(setting: &Setting, options: &Doctor) -> Result<(), Failure> {
+    // Refused before anything is asked.
+    let to_stdout = options.bundle.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    let output = if to_stdout { setting.output.aside("the archive")? } else { setting.output };
     let (facts, names) = gather::gather(setting, options.tenant.as_deref()).await?;
     let checks = judge::judge(&facts);
     if let Some(path) = &options.bundle {
-        bundle::write(path, &bundle::contents(&setting.config, &facts, &checks)?)?;
-        setting.output.note(&format!("{} written; it holds no secrets and no names of customers", path.display()));
+        let contents = bundle::contents(&setting.config, &facts, &checks)?;
+        let name = if to_stdout { bundle::write_out(&contents)? } else { bundle::write(path, &contents)? };
+        output.note(&format!("{name} written; it holds no secrets and no names of customers"));
     }
-    show(setting.output, &checks, &names)?;
+    show(output, &checks, &names)?;
     verdict(&checks)
 }
 

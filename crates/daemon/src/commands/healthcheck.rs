@@ -9,7 +9,11 @@ use crate::failure::{Exit, Failure};
 
 /// Asks the ops endpoint of the daemon that runs with this configuration.
 pub(super) async fn run(setting: &Setting, options: &Healthcheck) -> Result<(), Failure> {
-    let path = if options.live { "livez" } else { "readyz" };
+    let (path, state) = match options {
+        Healthcheck { startup: true, .. } => ("startupz", "started"),
+        Healthcheck { live: true, .. } => ("livez", "alive"),
+        _ => ("readyz", "ready"),
+    };
     let address = reachable(setting.config.ops_listen);
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -26,11 +30,7 @@ pub(super) async fn run(setting: &Setting, options: &Healthcheck) -> Result<(), 
     } else {
         setting.output.line(body.trim_end())?;
     }
-    if healthy {
-        Ok(())
-    } else {
-        Err(Failure::new(Exit::ConditionTrue, format!("the daemon says it is not {}", if options.live { "alive" } else { "ready" })))
-    }
+    if healthy { Ok(()) } else { Err(Failure::new(Exit::ConditionTrue, format!("the daemon says it is not {state}"))) }
 }
 
 /// A listener on every address is asked on loopback.

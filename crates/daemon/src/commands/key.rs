@@ -9,6 +9,7 @@ use tenant_registry::{KeyChangeError, KeyRing, KeyRingError, Registry, RingTarge
 use super::{Setting, confirm};
 use crate::cli::Key;
 use crate::failure::{Exit, Failure};
+use crate::output::Output;
 
 /// Works on the key ring.
 pub(super) async fn run(setting: &Setting, command: Key) -> Result<(), Failure> {
@@ -16,26 +17,29 @@ pub(super) async fn run(setting: &Setting, command: Key) -> Result<(), Failure> 
         Key::Init => init(setting),
         Key::Status => status(setting).await,
         Key::Rotate { write_ring, timeout } => {
-            super::tenant::with_keys(setting, "key rotate", async |registry| {
-                let target = target(write_ring.clone());
-                rotate(setting, registry, &target, timeout).await
-            })
-            .await
+            let (target, output) = target(setting, write_ring)?;
+            super::tenant::with_keys(setting, "key rotate", async |registry| rotate(setting, output, registry, &target, timeout).await)
+                .await
         }
         Key::Retire { key, write_ring, yes } => {
+            let (target, output) = target(setting, write_ring)?;
             super::tenant::with_keys(setting, "key retire", async |registry| {
                 let question = format!("This takes key {key} out of the ring: backups of the database that need it open no more.");
                 confirm(&key, yes, &question)?;
-                let target = target(write_ring.clone());
-                retire(setting, registry, &key, &target).await
+                retire(setting, output, registry, &key, &target).await
             })
             .await
         }
     }
 }
 
-fn target(write_ring: Option<PathBuf>) -> RingTarget {
-    write_ring.map_or(RingTarget::InPlace, RingTarget::Elsewhere)
+/// Where the ring goes, and where the words go then: on standard output there is room for one of them only.
+fn target(setting: &Setting, write_ring: Option<PathBuf>) -> Result<(RingTarget, Output), Failure> {
+    match write_ring {
+        None => Ok((RingTarget::InPlace, setting.output)),
+        Some(file) if file.as_os_str() == "-" => Ok((RingTarget::StandardOutput, setting.output.aside("a key ring")?)),
+        Some(file) => Ok((RingTarget::Elsewhere(file), setting.output)),
+    }
 }
 
 fn init(setting: &Setting) -> Result<(), Failure> {
@@ -67,37 +71,36 @@ async fn status(setting: &Setting) -> Result<(), Failure> {
     })
 }
 
-async fn rotate(setting: &Setting, registry: &Registry, target: &RingTarget, timeout: Duration) -> Result<(), Failure> {
-    let rotated = registry.rotate_key(target, timeout, |step| setting.output.note(&told(&step))).await.map_err(failure)?;
+async fn rotate(setting: &Setting, output: Output, registry: &Registry, target: &RingTarget, timeout: Duration) -> Result<(), Failure> {
+    let rotated = registry.rotate_key(target, timeout, |step| output.note(&told(&step))).await.map_err(failure)?;
     let ring = setting.config.key_file.display();
     match rotated {
         Rotated::Done { active, rewrapped, idle } => {
-            if setting.output.json {
+            if output.json {
                 let idle: Vec<_> = idle.iter().map(ToString::to_string).collect();
-                return setting.output.document(&json!({ "active": active.to_string(), "rewrapped": rewrapped, "idle": idle }));
+                return output.document(&json!({ "active": active.to_string(), "rewrapped": rewrapped, "idle": idle }));
             }
-            setting
-                .output
-                .line(&format!("all tenants are sealed under key {active} now; {rewrapped} data keys were rewrapped by this run"))?;
-            setting.output.note(&format!("back up {ring} now, apart from the database"));
+            output.line(&format!("all tenants are sealed under key {active} now; {rewrapped} data keys were rewrapped by this run"))?;
+            output.note(&format!("back up {ring} now, apart from the database"));
             for key in idle {
-                setting.output.note(&format!(
+                output.note(&format!(
                     "key {key} seals nothing any more. Backups of the database from before need it: when the last of them is gone, type `tocsin key retire {key}`"
                 ));
             }
             Ok(())
         }
         Rotated::PutInPlace { key, seals } => {
-            let file = match target {
-                RingTarget::Elsewhere(file) => file.display().to_string(),
-                RingTarget::InPlace => ring.to_string(),
+            let (written, and_remove) = match target {
+                RingTarget::Elsewhere(file) => (file.display().to_string(), format!(", remove {}", file.display())),
+                RingTarget::StandardOutput => ("standard output".to_owned(), String::new()),
+                RingTarget::InPlace => (ring.to_string(), String::new()),
             };
             let words = if seals { "seals" } else { "opens and does not seal yet" };
             Err(Failure::new(
                 Exit::Temporary,
                 format!(
-                    "the ring in which key {key} {words} was written to {file}: put it in the place of {ring} for every daemon, remove {file}, \
-                     and type the same command again"
+                    "the ring in which key {key} {words} was written to {written}: put it in the place of {ring} for every \
+                     daemon{and_remove}, and type the same command again"
                 ),
             ))
         }
@@ -113,22 +116,20 @@ fn told(step: &RotationStep) -> String {
     }
 }
 
-async fn retire(setting: &Setting, registry: &Registry, key: &str, target: &RingTarget) -> Result<(), Failure> {
+async fn retire(setting: &Setting, output: Output, registry: &Registry, key: &str, target: &RingTarget) -> Result<(), Failure> {
     let retired = registry.retire_key(key, target).await.map_err(failure)?;
-    if setting.output.json {
-        return setting.output.document(&json!({ "retired": retired.key.to_string(), "active": retired.active.to_string() }));
+    if output.json {
+        return output.document(&json!({ "retired": retired.key.to_string(), "active": retired.active.to_string() }));
     }
-    match target {
+    let written = match target {
         RingTarget::InPlace => {
-            setting.output.line(&format!("key {} has left the ring; what was sealed under it opens no more", retired.key))
+            return output.line(&format!("key {} has left the ring; what was sealed under it opens no more", retired.key));
         }
-        RingTarget::Elsewhere(file) => setting.output.line(&format!(
-            "the ring without key {} was written to {}: put it in the place of {} for every daemon",
-            retired.key,
-            file.display(),
-            setting.config.key_file.display()
-        )),
-    }
+        RingTarget::Elsewhere(file) => file.display().to_string(),
+        RingTarget::StandardOutput => "standard output".to_owned(),
+    };
+    let ring = setting.config.key_file.display();
+    output.line(&format!("the ring without key {} was written to {written}: put it in the place of {ring} for every daemon", retired.key))
 }
 
 fn failure(error: KeyChangeError) -> Failure {

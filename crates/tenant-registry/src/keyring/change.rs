@@ -5,14 +5,14 @@
 //! types the command and somebody else who runs the daemon. A lock on the folder keeps two commands apart.
 //!
 //! Where the ring cannot be written, since it is a mounted secret or a credential of systemd, the new ring goes
-//! to another file, for a person to put in its place.
+//! to another file or to standard output, for a person to put in its place.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{KeyId, KeyRing, KeyRingError, RingKey, folder_of, write_new};
+use super::{KeyId, KeyRing, KeyRingError, RingKey, folder_of, write_new, write_to};
 
 /// Where a changed ring is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum RingTarget {
     InPlace,
     /// To a file of its own, for rings that cannot be written where they are.
     Elsewhere(PathBuf),
+    /// To standard output, where there is no place for a file either.
+    StandardOutput,
 }
 
 /// A ring that is being changed. Nobody else changes it through `tocsin` as long as this lives.
@@ -101,6 +103,8 @@ impl RingChange {
                 )),
                 _ => KeyRingError::Io { path: file.clone(), doing: "written", source },
             }),
+            RingTarget::StandardOutput => write_to(&mut io::stdout().lock(), keys, next)
+                .map_err(|source| KeyRingError::Unfit(format!("the new key ring cannot be written to standard output: {source}"))),
             RingTarget::InPlace => self.replace(keys, next).map_err(|source| {
                 let path = self.ring.path.clone();
                 match source.kind() {

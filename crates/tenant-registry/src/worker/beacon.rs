@@ -43,7 +43,7 @@ impl Beacon {
 
     /// Says that the loop goes round.
     pub(super) fn beat(&self) {
-        self.status.send_replace(StageStatus { beat: self.clock.now(), fault: self.fault.clone() });
+        self.status.send_replace(StageStatus { beat: self.clock.now(), fault: self.fault.clone(), remark: None });
     }
 
     /// Ends all trust when the machine has slept: tokio's clock stood still meanwhile, and the leases went on to

@@ -4,7 +4,7 @@
 //! that are listed here as harmless. A key of the configuration that is not listed shows where it was set, not to what.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -114,18 +114,26 @@ fn harmless_metrics(text: &str) -> String {
     text.lines().filter(|line| line.starts_with(METRIC)).map(|line| format!("{line}\n")).collect()
 }
 
-/// Writes the archive, readable by its owner alone. A file that is there already is not overwritten.
-pub(super) fn write(path: &Path, files: &[(&'static str, String)]) -> Result<(), Failure> {
+/// Writes the archive, readable by its owner alone, and says its name. A file that is there already is not overwritten.
+pub(super) fn write(path: &Path, files: &[(&'static str, String)]) -> Result<String, Failure> {
     let unwritable = |error: io::Error| {
         let exit = if error.kind() == io::ErrorKind::AlreadyExists { Exit::Conflict } else { Exit::Failed };
         Failure::new(exit, format!("cannot write {}: {error}", path.display()))
     };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unwritable)?;
-    pack(file, files).map_err(unwritable)
+    pack(&file, files).and_then(|()| file.sync_all()).map_err(unwritable)?;
+    Ok(path.display().to_string())
 }
 
-fn pack(file: std::fs::File, files: &[(&'static str, String)]) -> io::Result<()> {
-    let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
+/// Writes the archive to standard output.
+pub(super) fn write_out(files: &[(&'static str, String)]) -> Result<String, Failure> {
+    let unwritable = |error| Failure::new(Exit::Failed, format!("cannot write the archive to standard output: {error}"));
+    pack(io::stdout().lock(), files).map_err(unwritable)?;
+    Ok("the archive".to_owned())
+}
+
+fn pack(place: impl io::Write, files: &[(&'static str, String)]) -> io::Result<()> {
+    let mut archive = tar::Builder::new(GzEncoder::new(place, Compression::default()));
     for (name, content) in files {
         // No owner, no times: nothing of this machine.
         let mut header = tar::Header::new_ustar();
@@ -134,9 +142,7 @@ fn pack(file: std::fs::File, files: &[(&'static str, String)]) -> io::Result<()>
         header.set_entry_type(tar::EntryType::Regular);
         archive.append_data(&mut header, format!("tocsin-doctor/{name}"), content.as_bytes())?;
     }
-    let mut file = archive.into_inner()?.finish()?;
-    file.flush()?;
-    file.sync_all()
+    archive.into_inner()?.finish()?.flush()
 }
 
 #[cfg(test)]
