@@ -26,7 +26,7 @@ const WATCHDOG: (&str, &str) = ("WATCHDOG_USEC", "3000000");
 async fn the_package_holds_a_service_that_tells_how_it_is_and_keeps_a_good_configuration() -> anyhow::Result<()> {
     let world = World::with_tenants(Setup::default()).await?;
     let Some(package) = package(world.folder()).await? else {
-        println!("skipped: the package as a service, since it cannot be built here");
+        skipped("the package as a service, since it cannot be built here");
         return world.end().await;
     };
     let installed = Installed::unpack(&world, &package).await?;
@@ -133,6 +133,11 @@ async fn a_stage_that_stands_still_is_named_once_and_starves_the_watchdog() -> a
     world.end().await
 }
 
+#[expect(clippy::print_stdout, reason = "whoever reads the results of this run has to see it")]
+fn skipped(what: &str) {
+    println!("skipped: {what}");
+}
+
 /// Builds the package; `None` where that cannot be done, for want of a tool.
 async fn package(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -177,7 +182,10 @@ impl Installed {
         let unit = self.root.join("tocsin.service");
         std::fs::write(&unit, self.unit.replace("=/usr/bin/tocsin", &format!("={}/usr/bin/tocsin", self.root.display())))?;
         let verified = Command::new("systemd-analyze").args(["verify", "--man=no", "--recursive-errors=no"]).arg(&unit).output().await;
-        let Ok(verified) = verified else { return Ok(()) }; // There is no systemd on this machine; deploy/systemd/check says so.
+        let Ok(verified) = verified else {
+            skipped("the unit of the package, since systemd-analyze is not installed");
+            return Ok(());
+        };
         let said = String::from_utf8(verified.stderr)?;
         ensure!(verified.status.success() && !said.contains("tocsin.service"), "{said}");
         Ok(())
