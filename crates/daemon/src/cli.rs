@@ -77,7 +77,7 @@ pub(crate) enum Command {
     /// before stays.
     #[command(after_help = "Examples:\n\
         \x20 tocsin reload\n\
-        \x20 tocsin --config /etc/tocsin/tocsin.toml reload --json")]
+        \x20 tocsin reload --config /etc/tocsin/tocsin.toml --json")]
     Reload,
     /// Print what a shell needs to complete commands and options.
     #[command(after_help = "Examples:\n\
@@ -86,7 +86,7 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Print the manual page, or write one page per command into a folder.
     #[command(after_help = "Examples:\n\
-        \x20 tocsin man | man -l -\n\
+        \x20 tocsin man > tocsin.1\n\
         \x20 tocsin man /usr/local/share/man/man1")]
     Man(Man),
 }
