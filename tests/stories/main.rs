@@ -14,6 +14,7 @@ mod lossless_cli;
 mod main_job;
 mod offboarding;
 mod outages;
+mod packaged;
 mod paging;
 mod proof;
 mod reading;

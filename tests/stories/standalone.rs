@@ -349,14 +349,14 @@ impl Runner for Whoever {
 }
 
 /// An ordinary user.
-struct Somebody {
-    uid: u32,
-    gid: u32,
+pub(crate) struct Somebody {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Somebody {
     /// `nobody`, if we are root; otherwise we are one already.
-    fn ordinary() -> anyhow::Result<Self> {
+    pub(crate) fn ordinary() -> anyhow::Result<Self> {
         if !geteuid().is_root() {
             return Ok(Self { uid: geteuid().as_raw(), gid: rustix::process::getegid().as_raw() });
         }

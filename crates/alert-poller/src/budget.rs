@@ -92,6 +92,12 @@ impl Purse {
         }
     }
 
+    fn spend_bursts(&self) {
+        for meter in [&self.graph, &self.defender_minute, &self.defender_hour] {
+            while meter.take().is_ok() {}
+        }
+    }
+
     fn take(&self, audience: Audience) -> Result<(), Duration> {
         match audience {
             Audience::Graph => self.graph.take(),
@@ -115,6 +121,21 @@ impl Allowance {
     /// Unused yet.
     pub(crate) fn new(config: &Config) -> Self {
         Self { all: Purse::whole(config), again: Purse::again(config), graph_blocked: Mutex::default(), defender_blocked: Mutex::default() }
+    }
+
+    /// The same tenant's under other limits. Its burst is spent, since nobody knows how much of the last minute was used;
+    /// who has asked to be left alone still is.
+    pub(crate) fn renewed(&self, config: &Config) -> Self {
+        let fresh = Self::new(config);
+        for purse in [&fresh.all, &fresh.again] {
+            purse.spend_bursts();
+        }
+        for audience in [Audience::Graph, Audience::Defender] {
+            if let Some(wait) = self.left_alone(audience) {
+                fresh.block(audience, wait);
+            }
+        }
+        fresh
     }
 
     /// Counts a call that is about to be made, or says how long to wait before asking again.
@@ -220,6 +241,18 @@ mod tests {
             assert!(within <= 80, "{within} calls in a minute");
         }
         assert!(again.len() >= 300, "{} calls in five minutes", again.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_limits_give_no_second_burst_and_forget_no_block() {
+        let allowance = Allowance::new(&Config::default());
+        allowance.block(Audience::Defender, Duration::from_secs(10));
+        let renewed = allowance.renewed(&Config { graph_per_minute: 600, ..Config::default() });
+        let wait = renewed.take(Audience::Graph, Work::Live).expect_err("the burst is spent");
+        assert!(wait <= Duration::from_millis(126), "480 a minute, steadily: {wait:?}");
+        tokio::time::advance(wait).await;
+        assert_eq!(renewed.take(Audience::Graph, Work::Live), Ok(()));
+        assert_eq!(renewed.take(Audience::Defender, Work::Live), Err(Duration::from_secs(10) - wait));
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,6 +33,22 @@ pub(crate) struct Shared<S> {
     pub(crate) lanes: Arc<Lanes>,
 }
 
+impl<S> Shared<S> {
+    /// The same with other settings. Turns in flight end with those that they began with.
+    pub(crate) fn with(&self, config: Config) -> Self {
+        Self {
+            config,
+            source: Arc::clone(&self.source),
+            tokens: Arc::clone(&self.tokens),
+            cursors: Arc::clone(&self.cursors),
+            clock: Arc::clone(&self.clock),
+            sink: self.sink.clone(),
+            reports: self.reports.clone(),
+            lanes: Arc::clone(&self.lanes),
+        }
+    }
+}
+
 /// Why there is no page.
 pub(crate) enum NoPage {
     /// The source says no, or nothing that can be understood.

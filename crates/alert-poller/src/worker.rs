@@ -4,15 +4,18 @@
 //! taken together every 50 ms, since with thousands of feeds the wake-ups are what idling costs.
 
 mod ends;
+mod headline;
 mod requests;
+mod settings;
 mod starts;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::health::StageStatus;
+use domain::health::{Headline, StageStatus};
 use domain::ports::{AccessTokens, Cursors};
+use domain::rehearsal::point;
 use domain::retry::Backoff;
 use domain::{Chance, Clock, Errand, HeldTenant, Report, SinkMessage, TenantId, TenantSet, TenantState};
 use tokio::sync::{mpsc, watch};
@@ -90,6 +93,8 @@ struct Polling<L> {
     /// The last poll that came to the source found it in order. Otherwise re-reads wait: they would only wait for the
     /// same, in places that others need.
     works: bool,
+    /// A poll has ended, so that `works` says something.
+    tried: bool,
     /// What the poll in flight believes to be committed may not be.
     doubted: bool,
 }
@@ -128,6 +133,8 @@ pub struct Poller<S: AlertSource> {
     sink_status: watch::Receiver<StageStatus>,
     sink_was_faulty: bool,
     status: watch::Sender<StageStatus>,
+    settings: Option<watch::Receiver<Config>>,
+    headline: Option<watch::Sender<Headline>>,
     entries: BTreeMap<FeedKey, Entry<S::Link>>,
     allowances: HashMap<TenantId, Arc<Allowance>>,
     schedule: Schedule<Job>,
@@ -149,6 +156,8 @@ impl<S: AlertSource> Poller<S> {
             sink_status,
             sink_was_faulty: false,
             status,
+            settings: None,
+            headline: None,
             entries: BTreeMap::new(),
             allowances: HashMap::new(),
             schedule: Schedule::new(),
@@ -175,7 +184,9 @@ impl<S: AlertSource> Poller<S> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ok(()),
-                _ = beat.tick() => self.beat(),
+                _ = beat.tick() => if point("poller.beat").await.is_ok() {
+                    self.beat();
+                },
                 changed = self.tenants.changed() => match changed {
                     Ok(()) => self.adopt(),
                     Err(_) => break gone(&stop, "nobody says any more which tenants to poll"),
@@ -184,6 +195,7 @@ impl<S: AlertSource> Poller<S> {
                     Ok(()) => self.look_at_sink(),
                     Err(_) => break gone(&stop, "nobody says any more whether alerts can be stored"),
                 },
+                () = settings::next(&mut self.settings) => self.take_settings(),
                 _ = ask.tick() => self.ask(),
                 Some(answer) = self.asking.join_next() => match answer {
                     Ok(answer) => self.take_requests(answer),
@@ -245,7 +257,14 @@ impl<S: AlertSource> Poller<S> {
                 tenant,
                 generation: self.generations,
                 common: Arc::default(),
-                polling: Polling { feed: Some(Feed::default()), backoff: None, held_back: false, works: false, doubted: false },
+                polling: Polling {
+                    feed: Some(Feed::default()),
+                    backoff: None,
+                    held_back: false,
+                    works: false,
+                    tried: false,
+                    doubted: false,
+                },
                 rereading: Rereads { memory: Some(Again::default()), backoff: None, begun: false, stale: false, told: BTreeMap::new() },
                 cancel: CancellationToken::new(),
             };
@@ -303,6 +322,7 @@ impl<S: AlertSource> Poller<S> {
             Some(fault) => StageStatus::faulty(now, fault),
         };
         self.status.send_replace(status);
+        self.say_headline();
     }
 
     async fn stop(&mut self) {

@@ -19,7 +19,7 @@ pub const FRESH_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Judged {
     /// The stage's word.
-    stage: &'static str,
+    pub(crate) stage: &'static str,
     /// Whether it goes round its loop.
     pub(crate) alive: bool,
     /// Whether it also does its job.

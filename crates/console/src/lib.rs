@@ -7,5 +7,5 @@ mod recorder;
 
 pub use consent::{CALLBACK_PATH, ConsentSettings, ConsentState, consent_router, read_answer, serve_consent_at};
 pub use health::FRESH_WITHIN;
-pub use ops::{OpsState, ops_router, serve};
+pub use ops::{Configuration, OpsState, ops_router, serve};
 pub use recorder::{MetricsError, install_metrics, recorder, upkeep};

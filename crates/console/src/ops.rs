@@ -34,12 +34,44 @@ pub struct OpsState {
     clock: Arc<dyn Clock>,
     metrics: PrometheusHandle,
     started: Arc<AtomicBool>,
+    configuration: Option<watch::Receiver<Configuration>>,
+}
+
+/// Which configuration is in force, for whoever has changed it and waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Counts the configurations that were in force; the one of the start is 1.
+    pub generation: u64,
+    /// Counts how often it was read, the start included: also when it was refused.
+    pub read: u64,
+    /// Why the one that was read last is not in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What was changed since the start and waits for the next one, by keys.
+    pub waits_for_restart: Vec<String>,
 }
 
 impl OpsState {
     /// Watches these stages, in the order in which they are to be listed.
     pub fn new(stages: Vec<(Stage, watch::Receiver<StageStatus>)>, clock: Arc<dyn Clock>, metrics: PrometheusHandle) -> Self {
-        Self { stages: stages.into(), clock, metrics, started: Arc::new(AtomicBool::new(false)) }
+        Self { stages: stages.into(), clock, metrics, started: Arc::new(AtomicBool::new(false)), configuration: None }
+    }
+
+    /// Also says which configuration is in force.
+    #[must_use]
+    pub fn showing(mut self, configuration: watch::Receiver<Configuration>) -> Self {
+        self.configuration = Some(configuration);
+        self
+    }
+
+    /// The stages that give no sign of life, by name.
+    pub fn stuck(&self) -> Vec<&'static str> {
+        self.judged().iter().filter(|stage| !stage.alive).map(|stage| stage.stage).collect()
+    }
+
+    fn answer(&self, form: &Form, ok: bool, state: &'static str, stages: Vec<Judged>) -> Response {
+        let configuration = self.configuration.as_ref().map(|configuration| configuration.borrow().clone());
+        form.answer(ok, Answer { ok, state, stages, pid: std::process::id(), configuration })
     }
 
     fn judged(&self) -> Vec<Judged> {
@@ -85,19 +117,19 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 async fn livez(State(state): State<OpsState>, form: Form) -> Response {
     let judged = state.judged();
     let alive = judged.iter().all(|stage| stage.alive);
-    form.answer(alive, if alive { "alive" } else { "stuck" }, judged)
+    state.answer(&form, alive, if alive { "alive" } else { "stuck" }, judged)
 }
 
 async fn readyz(State(state): State<OpsState>, form: Form) -> Response {
     let judged = state.judged();
     let ready = judged.iter().all(|stage| stage.ready);
-    form.answer(ready, if ready { "ready" } else { "not ready" }, judged)
+    state.answer(&form, ready, if ready { "ready" } else { "not ready" }, judged)
 }
 
 async fn startupz(State(state): State<OpsState>, form: Form) -> Response {
     let judged = state.judged();
     let started = state.started.load(Ordering::Relaxed);
-    form.answer(started, if started { "started" } else { "starting" }, judged)
+    state.answer(&form, started, if started { "started" } else { "starting" }, judged)
 }
 
 async fn metrics(State(state): State<OpsState>) -> Response {
@@ -128,17 +160,21 @@ struct Answer {
     ok: bool,
     state: &'static str,
     stages: Vec<Judged>,
+    /// Who answers: for whoever wants to send a signal.
+    pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<Configuration>,
 }
 
 impl Form {
-    fn answer(&self, ok: bool, state: &'static str, stages: Vec<Judged>) -> Response {
+    fn answer(&self, ok: bool, answer: Answer) -> Response {
         let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let uncached = [(header::CACHE_CONTROL, "no-store")];
         match self {
-            Self::Json => (status, uncached, Json(Answer { ok, state, stages })).into_response(),
+            Self::Json => (status, uncached, Json(answer)).into_response(),
             Self::Lines => {
-                let mut text = format!("{state}\n");
-                for stage in &stages {
+                let mut text = format!("{}\n", answer.state);
+                for stage in &answer.stages {
                     text.push_str(&stage.line());
                     text.push('\n');
                 }

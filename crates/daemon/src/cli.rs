@@ -76,6 +76,37 @@ pub(crate) enum Command {
         after_help = "Examples:\n  tocsin doctor --tenant contoso\n  tocsin doctor --bundle ticket.tar.gz\n  tocsin doctor --bundle - > ticket.tar.gz"
     )]
     Doctor(Doctor),
+    /// Have the running daemon read its configuration again: exit 0 when it is in force, 78 when it is refused and the one
+    /// before stays.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin reload\n\
+        \x20 tocsin reload --config /etc/tocsin/tocsin.toml --json")]
+    Reload,
+    /// Print what a shell needs to complete commands and options.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin completions bash > /etc/bash_completion.d/tocsin\n\
+        \x20 tocsin completions zsh > ~/.zfunc/_tocsin")]
+    Completions(Completions),
+    /// Print the manual page, or write one page per command into a folder.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin man > tocsin.1\n\
+        \x20 tocsin man /usr/local/share/man/man1")]
+    Man(Man),
+}
+
+/// `tocsin completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Which shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `tocsin man`
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The folder for the pages; it is made if it is not there.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// `tocsin serve`

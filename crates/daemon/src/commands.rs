@@ -4,6 +4,7 @@ mod alerts;
 mod asking;
 mod audit;
 mod backfill;
+mod completions;
 mod config;
 mod connect;
 mod db;
@@ -11,8 +12,10 @@ mod doctor;
 mod healthcheck;
 mod invite;
 mod key;
+mod man;
 mod quarantine;
 mod reconcile;
+mod reload;
 mod removal;
 mod serve;
 mod tenant;
@@ -21,15 +24,19 @@ mod verify;
 use tenant_registry::Registry;
 
 use crate::cli::{Cli, Command};
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::database::{Database, Purpose, Reached};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::telemetry;
+use crate::telemetry::{self, Level};
 
 /// What every command starts with.
 struct Setting {
     config: Config,
+    /// What it was read from.
+    sources: Sources,
+    /// The filter of the log.
+    level: Level,
     output: Output,
     /// Who types, for the audit log.
     actor: String,
@@ -52,6 +59,13 @@ impl Setting {
 /// # Errors
 /// The sentence and exit code with which the process ends.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let output = Output { json: cli.json };
+    match &cli.command {
+        // They are about the program alone, and work before there is a configuration.
+        Command::Completions(options) => return completions::run(output, options),
+        Command::Man(options) => return man::run(output, options),
+        _ => {}
+    }
     let environment: Vec<(String, String)> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
     let variable =
@@ -59,21 +73,23 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.or_else(|| variable("TOCSIN_CONFIG_FILE").map(Into::into));
     let rust_log = variable("RUST_LOG");
     let actor = audit::actor(variable("SUDO_USER"));
-    let config = match Config::load(file.as_deref(), environment) {
+    let main_pid = variable("MAINPID");
+    let sources = Sources::new(file, environment);
+    let config = match sources.load() {
         Ok(config) => config,
         Err(error) => match &cli.command {
             Command::Doctor(_) => return doctor::without_config(Output::new(cli.json), &error),
             _ => return Err(error.into()),
         },
     };
-    if matches!(cli.command, Command::Serve(_)) {
-        telemetry::init(&config.log, rust_log.as_deref())?;
+    let level = if matches!(cli.command, Command::Serve(_)) {
+        telemetry::init(&config.log, rust_log.as_deref())?
     } else {
         // A command speaks by its output; only what somebody should act on is logged beside it.
         let quiet = crate::config::LogConfig { level: "warn".into(), format: config.log.format };
-        telemetry::init(&quiet, rust_log.as_deref())?;
-    }
-    let setting = Setting { config, output: Output::new(cli.json), actor };
+        telemetry::init(&quiet, rust_log.as_deref())?
+    };
+    let setting = Setting { config, sources, level, output: Output::new(cli.json), actor };
     match cli.command {
         Command::Serve(options) => serve::run(setting, &options).await,
         Command::Db(command) => db::run(&setting, command).await,
@@ -87,6 +103,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
         Command::Audit(command) => audit::run(&setting, command).await,
         Command::Doctor(options) => doctor::run(&setting, &options).await,
+        Command::Reload => reload::run(&setting, main_pid.as_deref()).await,
+        // Done before.
+        Command::Completions(_) | Command::Man(_) => Ok(()),
     }
 }
 

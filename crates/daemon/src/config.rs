@@ -7,6 +7,7 @@
 mod apps;
 mod clocks;
 mod console;
+mod files;
 mod keys;
 mod ladder;
 mod raw;
@@ -24,6 +25,7 @@ use microsoft::Cloud;
 
 pub(crate) use apps::{AppConfig, CredentialFiles};
 pub(crate) use console::ConsoleConfig;
+pub(crate) use files::Found;
 pub(crate) use keys::Origin;
 pub(crate) use secret_file::{read_secret_file, shared_with_group};
 
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) budget: BudgetConfig,
     /// Each key with its printable value and where it came from, for `config show`.
     pub(crate) shown: Vec<(String, String, Origin)>,
+    /// Files that are named by a relative path, and what was taken for each.
+    pub(crate) found: Vec<Found>,
     /// What is allowed but unwise, in sentences.
     pub(crate) warnings: Vec<String>,
 }
@@ -135,6 +139,27 @@ pub(crate) struct BudgetConfig {
     pub(crate) token_per_second: u32,
 }
 
+/// What the configuration is read from, kept to read it again.
+pub(crate) struct Sources {
+    file: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// This file, if any, under these variables.
+    pub(crate) fn new(file: Option<PathBuf>, environment: Vec<(String, String)>) -> Self {
+        Self { file, environment }
+    }
+
+    /// Loads and checks it, as it is now.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.file.as_deref(), self.environment.clone())
+    }
+}
+
 /// A configuration that cannot be used: one sentence with what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -154,7 +179,9 @@ impl Config {
         let credentials: Option<PathBuf> =
             environment.iter().find(|(name, value)| name == "CREDENTIALS_DIRECTORY" && !value.is_empty()).map(|(_, value)| value.into());
         let layers = keys::Layers::read(file, environment)?;
-        let raw = layers.deserialize()?;
+        let mut raw = layers.deserialize()?;
+        let beside = file.map(|file| file.parent().unwrap_or(Path::new("")));
+        let found = files::Folders { credentials: credentials.as_deref(), beside }.settle(&mut raw);
         let mut warnings = Vec::new();
 
         let database = check_database(&raw.database, &mut warnings)?;
@@ -215,6 +242,7 @@ impl Config {
                 token_per_second: raw.budget.token_per_second,
             },
             shown: layers.shown(),
+            found,
             warnings,
         };
         config.check_separation(credentials.as_deref())

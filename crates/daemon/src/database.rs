@@ -8,7 +8,7 @@
 mod schema;
 mod sessions;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ pub(crate) struct Database {
 pub(crate) struct Reached {
     /// How to connect as the configured login.
     pub(crate) options: PgConnectOptions,
-    /// How to connect for migrations.
-    pub(crate) owner: PgConnectOptions,
+    /// The file with the owner's login, if there is one.
+    migrate_url_file: Option<PathBuf>,
     /// Whether it is our embedded one, whose schema is ours to change.
     pub(crate) embedded: bool,
     /// The embedded server, if this process started it.
@@ -81,13 +81,10 @@ impl Reached {
             }
         };
         let options = parse(&url)?;
-        let owner = match (&config.database.migrate_url_file, embedded) {
-            (Some(path), false) => parse(&url_from(path)?)?,
-            _ => options.clone(),
-        };
         let described =
             if embedded { format!("the embedded server in {}", config.postgres_folder().display()) } else { describe(&options) };
-        let reached = Self { options, owner, embedded, server, described };
+        let migrate_url_file = config.database.migrate_url_file.clone().filter(|_| !embedded);
+        let reached = Self { options, migrate_url_file, embedded, server, described };
         // It is asked now, so that a wrong address is one sentence at once and not a retry loop.
         match tokio::time::timeout(Duration::from_secs(10), sessions::are_our_own(&reached.options)).await {
             Ok(Ok(true)) => {}
@@ -111,6 +108,17 @@ impl Reached {
         Ok(reached)
     }
 
+    /// How to connect for migrations. The owner's login is read here only: a daemon that does not migrate never has it.
+    ///
+    /// # Errors
+    /// Exit 78 when its file or the URL in it cannot be used.
+    pub(crate) fn owner(&self) -> Result<PgConnectOptions, Failure> {
+        match &self.migrate_url_file {
+            Some(path) => parse(&url_from(path)?),
+            None => Ok(self.options.clone()),
+        }
+    }
+
     /// Opens the pool, once the schema is what this program expects.
     ///
     /// # Errors
@@ -121,7 +129,7 @@ impl Reached {
         match self.settled_state().await? {
             SchemaState::Current => {}
             SchemaState::Pending(_) if migrate_now || (self.embedded && started_here) => {
-                for note in migrate(&self.owner).await? {
+                for note in migrate(&self.owner()?).await? {
                     tracing::info!("{note}");
                 }
             }

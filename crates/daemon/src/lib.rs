@@ -3,6 +3,7 @@
 //! Read `wiring.rs` first: it is the one screen on which every channel and every long-lived task is
 //! made. `cli.rs` says what can be typed, `commands/` has one file per command, `config.rs` reads and
 //! checks the configuration, `database.rs` gets to a Postgres, `lifecycle.rs` starts, stops and dies,
+//! `reload.rs` reads the configuration again, `service_manager.rs` tells systemd how it is,
 //! `hardening.rs` keeps the memory of the process to itself.
 
 mod cli;
@@ -15,7 +16,9 @@ mod lifecycle;
 mod moment;
 mod output;
 mod progress;
+mod reload;
 mod secrets;
+mod service_manager;
 mod telemetry;
 mod wiring;
 

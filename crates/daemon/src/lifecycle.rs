@@ -8,11 +8,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Exit, Failure};
+use crate::service_manager;
 
 /// All stages together have this long to end after the first signal; three more seconds are for the
 /// database, and ten are promised.
@@ -86,26 +87,6 @@ impl Stages {
     }
 }
 
-/// What a service manager is told, if one listens (`Type=notify` of systemd).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Everything is started.
-    Ready,
-    /// Asked to stop.
-    Stopping,
-}
-
-/// Tells the service manager. Without one this does nothing.
-pub(crate) fn tell_service_manager(phase: Phase) {
-    let state = match phase {
-        Phase::Ready => sd_notify::NotifyState::Ready,
-        Phase::Stopping => sd_notify::NotifyState::Stopping,
-    };
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager could not be told");
-    }
-}
-
 /// Why the daemon ends.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -133,7 +114,7 @@ pub(crate) async fn run_until_end(mut stages: Stages, died: impl Future<Output =
         End::Asked(name) => tracing::info!(signal = name, "stopping; once more ends at once"),
         End::Died(death) => tracing::error!("{death}; stopping"),
     }
-    tell_service_manager(Phase::Stopping);
+    service_manager::stopping();
     tokio::select! {
         () = stages.stop() => {}
         () = tokio::time::sleep(DEADLINE) => tracing::warn!("some stage did not stop in time; ending without it, which loses nothing"),
@@ -149,13 +130,24 @@ pub(crate) async fn run_until_end(mut stages: Stages, died: impl Future<Output =
 
 /// SIGTERM and SIGINT.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// SIGHUP, heard from now on: without this it would end the process.
+///
+/// # Errors
+/// Exit 1 when the system refuses.
+pub(crate) fn hangups() -> Result<Signal, Failure> {
+    listen(SignalKind::hangup())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for signals: {error}")))
 }
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for signals: {error}")));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 

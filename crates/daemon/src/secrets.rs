@@ -9,9 +9,11 @@ use std::path::Path;
 use domain::ports::{AppCredentials, SecretUnreadable};
 use domain::{AppCredential, AppName, ClientAssertion, ClientSecret, SigningCertificate, Ticks};
 use microsoft::certificates;
+use tenant_registry::KeyRing;
 use zeroize::Zeroizing;
 
-use crate::config::{CredentialFiles, read_secret_file};
+use crate::config::{Config, CredentialFiles, read_secret_file};
+use crate::failure::{Exit, Failure};
 
 /// Reads credentials from the files that the configuration names.
 pub(crate) struct FileCredentials {
@@ -29,6 +31,19 @@ impl AppCredentials for FileCredentials {
     fn credential(&self, app: &AppName) -> Result<Option<AppCredential>, SecretUnreadable> {
         self.files.get(app).map_or(Ok(None), read_credential)
     }
+}
+
+/// Opens what a daemon with this configuration cannot do without: its key ring, and the credential of every app.
+///
+/// # Errors
+/// Exit 78 with the sentence about the first of them that cannot be used.
+pub(crate) fn usable(config: &Config) -> Result<KeyRing, Failure> {
+    let unusable = |error: &dyn std::fmt::Display| Failure::new(Exit::Config, error.to_string());
+    let ring = KeyRing::load(&config.key_file).map_err(|error| unusable(&error))?;
+    for (name, app) in &config.apps {
+        read_credential(&app.credential).map_err(|error| unusable(&format!("apps.{name}: {error}")))?;
+    }
+    Ok(ring)
 }
 
 /// Reads the credential that these files hold; `None` when there are none.

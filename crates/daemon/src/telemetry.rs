@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt, FilterFn};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{LogConfig, LogFormat};
 use crate::failure::{Exit, Failure};
@@ -30,16 +30,36 @@ const OURS: &[&str] = &[
     "simulator",
 ];
 
+/// The filter of a log that is being written.
+pub(crate) struct Level {
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// `RUST_LOG` has said it, for as long as the process lives.
+    fixed: bool,
+}
+
+impl Level {
+    /// Goes on with this filter, which was checked with the configuration.
+    pub(crate) fn set(&self, directives: &str) {
+        if self.fixed {
+            return;
+        }
+        let set = filter(directives, "log.level").map(|filter| self.filter.reload(filter));
+        if !matches!(set, Ok(Ok(()))) {
+            tracing::warn!("the level of the log could not be changed");
+        }
+    }
+}
+
 /// Starts logging.
 ///
 /// # Errors
 /// Exit 78 when the filter cannot be read.
-pub(crate) fn init(config: &LogConfig, rust_log: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn init(config: &LogConfig, rust_log: Option<&str>) -> Result<Level, Failure> {
     let (directives, key) = match rust_log {
         Some(text) if !text.is_empty() => (text, "RUST_LOG"),
         _ => (config.level.as_str(), "log.level"),
     };
-    let filter = filter(directives, key)?;
+    let (filter, handle) = reload::Layer::new(filter(directives, key)?);
     let filter = filter.and(FilterFn::new(within_ceiling));
     let registry = tracing_subscriber::registry();
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
@@ -54,7 +74,7 @@ pub(crate) fn init(config: &LogConfig, rust_log: Option<&str>) -> Result<(), Fai
         // The message may quote data, so only the place is told.
         tracing::error!(place, "a task panicked; this is a bug in tocsin");
     }));
-    Ok(())
+    Ok(Level { filter: handle, fixed: key == "RUST_LOG" })
 }
 
 /// Reads a filter; `key` says where it was written.

@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use alert_poller::{MicrosoftSource, Poller};
-use console::{ConsentState, OpsState, consent_router, ops_router, serve, serve_consent_at};
-use domain::health::{Stage, StageStatus};
+use console::{Configuration, ConsentState, OpsState, consent_router, ops_router, serve, serve_consent_at};
+use domain::health::{Headline, Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
 use sink::{CursorStore, PgStore, SinkWorker};
@@ -25,9 +25,11 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::lifecycle::Stages;
+use crate::reload::{Destinations, Reload, Reloader};
+use crate::service_manager;
 
 /// Makes and starts everything. The stages are stopped in the order in which they are added here.
-pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpListener) -> Result<Stages, Failure> {
+pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpListener, reload: Reload) -> Result<Stages, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let metrics = console::install_metrics().map_err(|error| failed(&error))?;
     let http = Http::new(HttpSettings::default()).map_err(|error| failed(&error))?;
@@ -48,6 +50,13 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let (refresher_says, refresher_status) = status();
     let (poller_says, poller_status) = status();
     let (sink_says, sink_status) = status();
+
+    // Other settings while we run: only the latest count.
+    let (poller_set, poller_settings) = watch::channel(config.poller());
+    let (interval_set, poll_interval) = watch::channel(config.poll.interval);
+    let (configuration_says, configuration) = watch::channel(Configuration { generation: 1, read: 1, ..Configuration::default() });
+    // How it is with the customers, for the line of a service manager.
+    let (headline_out, headline) = watch::channel(Headline::default());
 
     // How often a login host is asked: the refresher, the pages and the second certificate of an app share it.
     let lanes = Arc::new(token_refresher::Lanes::new(&clouds, config.token_per_second(), &tenants));
@@ -86,7 +95,9 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
             status: poller_says,
         },
         config.poller(),
-    );
+    )
+    .following(poller_settings)
+    .telling(headline_out);
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let enrol = Enrol::new(
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
@@ -95,7 +106,10 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let pages = ConsentState::new(registry.clone().acting_as("console"), enrol, config.consent_pages(), clock.clone());
     let upkeep = Upkeep::new(registry.clone());
     let registry =
-        RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tokens, tenants_out, reports, registry_says);
+        RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tokens, tenants_out, reports, registry_says)
+            .following(poll_interval);
+    let to = Destinations { poller: poller_set, poll_interval: interval_set, told: configuration_says };
+    let reloader = Reloader::new(reload, config, to);
 
     let watched = vec![
         (Stage::Registry, registry_status),
@@ -103,11 +117,13 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         (Stage::Poller, poller_status),
         (Stage::Sink, sink_status),
     ];
-    let router = ops_router(OpsState::new(watched, clock, metrics.clone()));
+    let ops_state = OpsState::new(watched, clock, metrics.clone()).showing(configuration);
+    let router = ops_router(ops_state.clone());
     let address = ops.local_addr().map_err(|error| failed(&error))?;
     tracing::info!(ops.address = %address, replica.id = %replica, "the ops endpoint listens");
 
     let mut stages = Stages::default();
+    stages.add("reload", |stop| reloader.run(stop));
     stages.add("poller", |stop| poller.run(stop));
     stages.add("sink", |stop| sink.run(stop));
     stages.beside("refresher", |stop| refresher.run(stop));
@@ -120,5 +136,6 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let console_listen = config.console.listen;
     stages.add("consent pages", |stop| serve_consent_at(console_listen, consent_router(pages), stop));
     stages.add("ops endpoint", |stop| serve(ops, router, stop));
+    stages.add("word to the service manager", |stop| service_manager::attend(ops_state, headline, stop));
     Ok(stages)
 }

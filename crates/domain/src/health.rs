@@ -1,6 +1,9 @@
 //! What each long-lived stage says about itself, over a `watch` channel: the ops endpoint, the logs
 //! and the tests all read the same value.
 
+use std::fmt;
+use std::time::Duration;
+
 use crate::stamp::Ticks;
 
 /// The stages of the pipeline, as `/readyz` names them.
@@ -55,5 +58,42 @@ impl StageStatus {
     #[must_use]
     pub fn remarking(self, remark: Option<String>) -> Self {
         Self { remark, ..self }
+    }
+}
+
+/// How it is with the customers of this replica, in three numbers: for whoever has one line to show, such as a service
+/// manager.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headline {
+    /// Customers that this replica looks after.
+    pub tenants: usize,
+    /// Those of them of which some source could not be read when it was last tried.
+    pub unreadable: usize,
+    /// How long ago the feed that lags most was last read to its end; `None` before any has been.
+    pub worst_lag: Option<Duration>,
+}
+
+impl fmt::Display for Headline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tenants, unreadable, worst_lag } = self;
+        write!(f, "{tenants} {}, {unreadable} not readable", if *tenants == 1 { "tenant" } else { "tenants" })?;
+        match worst_lag {
+            Some(lag) => write!(f, ", worst lag {} s", lag.as_secs()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_headline_is_one_line_that_says_what_is_known() {
+        let line =
+            |tenants, unreadable, lag: Option<u64>| Headline { tenants, unreadable, worst_lag: lag.map(Duration::from_secs) }.to_string();
+        assert_eq!(line(184, 2, Some(42)), "184 tenants, 2 not readable, worst lag 42 s");
+        assert_eq!(line(1, 0, Some(0)), "1 tenant, 0 not readable, worst lag 0 s");
+        assert_eq!(line(0, 0, None), "0 tenants, 0 not readable");
     }
 }

@@ -12,8 +12,8 @@
 //! `@3` means the third time and only then; without it every time. A point that was passed is counted, so that a
 //! run can prove that it fired ([`passed`]).
 
-/// Every point that a daemon passes. A name that is neither here nor in [`COMMAND_POINTS`] is a mistake and panics in a
-/// rehearsal.
+/// Every step that a daemon passes. A name that is neither here nor in [`COMMAND_POINTS`] or [`STAGE_POINTS`] is a mistake
+/// and panics in a rehearsal.
 pub const POINTS: &[&str] = &[
     // token-refresher
     "refresh.before-call",
@@ -62,6 +62,13 @@ pub const COMMAND_POINTS: &[&str] = &[
     "rotate.batch-committed",
     "retire.noted",
     "retire.removed",
+];
+
+/// The points in the loop of a stage, which are no step of anything: a delay there makes the stage stand still, so that it
+/// gives no sign of life.
+pub const STAGE_POINTS: &[&str] = &[
+    // alert-poller
+    "poller.beat",
 ];
 
 /// Every bug that can be planted. The suites have to go red for each of them.

@@ -51,9 +51,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
-    /// How long passing trouble must have lasted before it is shown.
-    pub(crate) fn shown_after(&self) -> Duration {
-        (self.poll_interval * 3).max(Duration::from_secs(60))
-    }
+/// How long passing trouble must have lasted before it is shown, where feeds are polled so often.
+pub(crate) fn shown_after(poll_interval: Duration) -> Duration {
+    (poll_interval * 3).max(Duration::from_secs(60))
 }

@@ -115,6 +115,13 @@ impl RegistryWorker {
         }
     }
 
+    /// Takes over whatever poll interval comes this way while it runs.
+    #[must_use]
+    pub fn following(mut self, poll_interval: watch::Receiver<Duration>) -> Self {
+        self.rounds.follow(poll_interval);
+        self
+    }
+
     /// Works until `stop`, then writes what was reported and gives all leases back, within two seconds.
     ///
     /// # Errors

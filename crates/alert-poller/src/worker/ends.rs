@@ -52,6 +52,7 @@ impl<S: AlertSource> Poller<S> {
         if matches!(end, End::CaughtUp | End::More) {
             polling.backoff = None;
         }
+        polling.tried = true;
         let worked = polling.works;
         polling.works = match end {
             End::CaughtUp | End::More => true,

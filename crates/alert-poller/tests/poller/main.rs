@@ -5,4 +5,5 @@ mod failures;
 mod first_contact;
 mod polling;
 mod rereads;
+mod settings;
 mod support;

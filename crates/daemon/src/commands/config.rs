@@ -34,9 +34,17 @@ pub(super) fn run(setting: &Setting, command: &ConfigCommand) -> Result<(), Fail
             for warning in &warnings {
                 setting.output.note(&format!("warning: {warning}"));
             }
+            let found = &setting.config.found;
             if setting.output.json {
-                setting.output.document(&serde_json::json!({ "ok": true, "warnings": warnings }))
+                let files: Vec<_> = found
+                    .iter()
+                    .map(|found| serde_json::json!({ "key": found.key, "path": found.path, "place": found.place.words() }))
+                    .collect();
+                setting.output.document(&serde_json::json!({ "ok": true, "warnings": warnings, "files": files }))
             } else {
+                for found in found {
+                    setting.output.note(&found.to_string());
+                }
                 setting.output.line("the configuration is fine")
             }
         }

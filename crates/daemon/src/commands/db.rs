@@ -23,8 +23,9 @@ pub(super) async fn run(setting: &Setting, command: Db) -> Result<(), Failure> {
 }
 
 async fn apply(setting: &Setting, reached: &Reached) -> Result<(), Failure> {
-    let before = migration_rows(&reached.owner).await?.iter().filter(|row| !row.applied).count();
-    let notes = migrate(&reached.owner).await?;
+    let owner = reached.owner()?;
+    let before = migration_rows(&owner).await?.iter().filter(|row| !row.applied).count();
+    let notes = migrate(&owner).await?;
     for note in &notes {
         setting.output.note(note);
     }

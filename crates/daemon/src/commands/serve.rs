@@ -14,32 +14,31 @@ use crate::config::Config;
 use crate::database::{Database, Purpose, Reached};
 use crate::failure::{Exit, Failure};
 use crate::lifecycle::{self, Stages};
-use crate::secrets::read_credential;
-use crate::wiring;
+use crate::reload::Reload;
+use crate::{secrets, service_manager, wiring};
 
 /// Connections of the daemon: two writers, news of feeds, registry, refresher, look-ups and some air.
 const CONNECTIONS: u32 = 12;
 
 /// Runs the daemon.
 pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure> {
-    let config = setting.config;
+    let Setting { config, sources, level, .. } = setting;
+    let reload = Reload { sources, level, hangups: lifecycle::hangups()? };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "tocsin starts");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     // No key, no start: before anything else, so that a wrong key file never touches a database.
-    let ring = KeyRing::load(&config.key_file).map_err(unusable)?;
-    for (name, app) in &config.apps {
-        read_credential(&app.credential).map_err(|error| unusable(format!("apps.{name}: {error}")))?;
-    }
+    let ring = secrets::usable(&config)?;
     for warning in config.shared_files(&ring) {
         tracing::warn!("{warning}");
     }
     // The database first: on an embedded one, that is where a second daemon is told who is there.
-    let mut database = Reached::reach(&config, Purpose::Serve).await?.open(options.migrate, CONNECTIONS).await?;
-    match start(&config, ring, &database).await {
+    let open = async { Reached::reach(&config, Purpose::Serve).await?.open(options.migrate, CONNECTIONS).await };
+    let mut database = service_manager::with_more_time("getting the database ready", open).await?;
+    match start(&config, ring, &database, reload).await {
         Ok(stages) => {
-            lifecycle::tell_service_manager(lifecycle::Phase::Ready);
+            service_manager::ready();
             let mut server = database.server.take();
             let result = lifecycle::run_until_end(stages, server_died(server.as_mut())).await;
             database.server = server;
@@ -53,20 +52,20 @@ pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure
     }
 }
 
-async fn start(config: &Config, ring: KeyRing, database: &Database) -> Result<Stages, Failure> {
+async fn start(config: &Config, ring: KeyRing, database: &Database, reload: Reload) -> Result<Stages, Failure> {
     let ops = TcpListener::bind(config.ops_listen)
         .await
         .map_err(|error| Failure::new(Exit::Conflict, format!("cannot listen on {} ([ops] listen): {error}", config.ops_listen)))?;
     let registry = Registry::open(database.pool.clone(), ring).await.map_err(|error| match error {
         OpenError::Database(error) => Failure::from(error),
-        wrong_ring => unusable(wrong_ring),
+        wrong_ring => Failure::new(Exit::Config, wrong_ring.to_string()),
     })?;
     let registry = registry.acting_as("daemon");
     registry.set_portals(&portals(config)).await?;
     registry.note_ring().await.map_err(super::tenant::failure)?;
     registry.set_app_clocks(&config.app_clocks()).await?;
     tracing::info!(database = database.described, "the database is ready");
-    wiring::wire(config, database.pool.clone(), registry, ops)
+    wiring::wire(config, database.pool.clone(), registry, ops, reload)
 }
 
 /// The portal of each cloud, from which the dashboards' links are built.
@@ -80,8 +79,4 @@ async fn server_died(server: Option<&mut LocalPostgres>) -> String {
         Some(server) => format!("the embedded Postgres ended: {}", server.exited().await),
         None => pending().await,
     }
-}
-
-fn unusable(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Config, error.to_string())
 }

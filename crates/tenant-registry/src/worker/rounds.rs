@@ -3,13 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, Ticks, metric, rehearsal};
 use sqlx::PgPool;
+use tokio::sync::watch;
 
 use super::clocks::{self, Look};
 use super::news::{News, OpenTroubles, Written, origin_of, storable};
-use crate::config::Config;
+use crate::config::{Config, shown_after};
 use crate::process;
 use crate::registry::Registry;
 use crate::store::replicas::Survey;
@@ -20,6 +22,8 @@ pub(super) struct Rounds {
     pool: PgPool,
     me: ReplicaId,
     config: Config,
+    /// The poll interval, if it may become another one while we run.
+    poll_interval: Option<watch::Receiver<Duration>>,
 }
 
 /// What a look round shows.
@@ -43,7 +47,16 @@ pub(super) struct Read {
 
 impl Rounds {
     pub(super) fn new(registry: Registry, me: ReplicaId, config: Config) -> Self {
-        Self { pool: registry.pool.clone(), registry, me, config }
+        Self { pool: registry.pool.clone(), registry, me, config, poll_interval: None }
+    }
+
+    pub(super) fn follow(&mut self, poll_interval: watch::Receiver<Duration>) {
+        self.poll_interval = Some(poll_interval);
+    }
+
+    /// How long passing trouble must have lasted before it is shown.
+    fn shown_after(&self) -> Duration {
+        shown_after(self.poll_interval.as_ref().map_or(self.config.poll_interval, |interval| *interval.borrow()))
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -122,7 +135,7 @@ impl Rounds {
         let standing: BTreeSet<_> = leases::hold(&mut tx, &news.fences()).await?.into_iter().map(key).collect();
         let stands = |fence: &Fence| standing.contains(&key(*fence));
         let mut written = Written::default();
-        let rows = news.trouble_rows(self.config.shown_after(), stands);
+        let rows = news.trouble_rows(self.shown_after(), stands);
         if !rows.is_empty() {
             let put = troubles::put(&mut tx, &rows).await?;
             written.put =

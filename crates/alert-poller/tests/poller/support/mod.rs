@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alert_poller::{Compare, Config, Deps, Ladder, Poller, Rung};
-use domain::health::StageStatus;
+use domain::health::{Headline, StageStatus};
 use domain::ports::{AccessTokens, Cursors};
 use domain::{AppName, Clock, CloudName, Epoch, HeldTenant, Report, SeededChance, Source, TenantId, TenantSet, TenantState, Ticks};
 use tokio::sync::{mpsc, watch};
@@ -95,6 +95,8 @@ pub(crate) struct World {
     tenants: watch::Sender<Arc<TenantSet>>,
     sink_status: watch::Sender<StageStatus>,
     pub(crate) status: watch::Receiver<StageStatus>,
+    settings: watch::Sender<Config>,
+    pub(crate) headline: watch::Receiver<Headline>,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), String>>>,
 }
@@ -118,6 +120,8 @@ impl World {
             tenants: watch::channel(Arc::new(TenantSet::empty(Instant::now()))).0,
             sink_status: watch::channel(StageStatus::well(EPOCH)).0,
             status: watch::channel(StageStatus::well(EPOCH)).1,
+            settings: watch::channel(Config::default()).0,
+            headline: watch::channel(Headline::default()).1,
             stop: CancellationToken::new(),
             running: None,
         };
@@ -156,7 +160,16 @@ impl World {
             reports,
             status,
         };
-        self.running = Some(tokio::spawn(Poller::new(deps, self.config.clone()).run(self.stop.clone())));
+        let (headline, line) = watch::channel(Headline::default());
+        self.headline = line;
+        let poller = Poller::new(deps, self.config.clone()).following(self.settings.subscribe()).telling(headline);
+        self.running = Some(tokio::spawn(poller.run(self.stop.clone())));
+    }
+
+    /// Other settings from now on.
+    pub(crate) fn set(&mut self, config: Config) {
+        self.config = config;
+        self.settings.send_replace(self.config.clone());
     }
 
     /// Holds these tenants as well, each with one source.

@@ -1,0 +1,58 @@
+//! Other settings while the poller runs.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Poller;
+use crate::config::Config;
+use crate::feed::{Job, Work};
+use crate::source::AlertSource;
+
+/// Resolves when there are other settings; never when nobody gives any, or any more.
+pub(super) async fn next(settings: &mut Option<watch::Receiver<Config>>) {
+    let changed = match settings {
+        Some(settings) => settings.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        pending().await
+    }
+}
+
+impl<S: AlertSource> Poller<S> {
+    /// Takes over whatever settings come this way while it runs: what the operator can set, that is. How many turns may be in
+    /// flight and how much memory they may use stays as it was at the start.
+    #[must_use]
+    pub fn following(mut self, settings: watch::Receiver<Config>) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Turns in flight end as they began; each next one is by the new settings.
+    pub(super) fn take_settings(&mut self) {
+        let Some(settings) = &mut self.settings else { return };
+        let config = settings.borrow_and_update().clone();
+        let before = &self.shared.config;
+        let sooner = config.interval < before.interval;
+        let limits = |config: &Config| (config.graph_per_minute, config.defender_per_minute, config.defender_per_hour);
+        if limits(&config) != limits(before) {
+            for allowance in self.allowances.values_mut() {
+                *allowance = Arc::new(allowance.renewed(&config));
+            }
+        }
+        self.shared = Arc::new(self.shared.with(config));
+        if sooner {
+            // Who waits was told a time by the old interval.
+            let (now, interval) = (Instant::now(), self.shared.config.interval);
+            for (feed, entry) in self.entries.iter().filter(|(_, entry)| !entry.polling.held_back) {
+                let due = now + self.chance.between(interval / 10, interval);
+                if entry.polling.works {
+                    self.schedule.hasten(Job { feed: *feed, work: Work::Live }, due);
+                }
+            }
+        }
+    }
+}

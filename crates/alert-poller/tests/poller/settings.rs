@@ -1,0 +1,62 @@
+//! Other settings while the poller runs, and the line that says how it is.
+
+use alert_poller::Config;
+
+use crate::support::{HOUR, Mood, SECOND, World, no_ladder, pass, until};
+
+fn config() -> Config {
+    Config { interval: HOUR, ladder: no_ladder(), ..Config::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_interval_is_not_waited_for_until_the_longer_one_is_over() {
+    let mut world = World::start(config());
+    world.hold([1, 2]);
+    until("both are read", SECOND * 30, || !world.cloud.calls_of(1).is_empty() && !world.cloud.calls_of(2).is_empty()).await;
+    pass(HOUR / 2).await;
+    let before = world.cloud.calls_of(1).len();
+    assert_eq!(before, world.cloud.calls_of(2).len(), "once, and then for an hour not");
+    world.set(Config { interval: SECOND * 10, ..config() });
+    pass(SECOND * 65).await;
+    for tenant in [1, 2] {
+        let calls = world.cloud.calls_of(tenant).len() - before;
+        assert!((5..=8).contains(&calls), "{calls} in a minute, every ten seconds");
+    }
+    // And a longer one is kept from the next poll on.
+    world.set(config());
+    pass(SECOND * 15).await;
+    let before = world.cloud.calls_of(1).len();
+    pass(HOUR / 2).await;
+    assert_eq!(world.cloud.calls_of(1).len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_limit_holds_from_the_next_call_on() {
+    let mut world = World::start(Config { interval: SECOND, graph_per_minute: 10_000, ..config() });
+    world.hold([1]);
+    pass(SECOND * 60).await;
+    let before = world.cloud.calls_of(1).len();
+    assert!(before > 50, "{before} in a minute, every second");
+    world.set(Config { interval: SECOND, graph_per_minute: 6, ..config() });
+    pass(SECOND * 60).await;
+    let calls = world.cloud.calls_of(1).len() - before;
+    assert!((2..=7).contains(&calls), "{calls} in a minute, of at most six; one may have been under way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_headline_counts_who_cannot_be_read_and_how_far_the_last_one_lags() {
+    let mut world = World::start(Config { interval: SECOND * 10, ..config() });
+    world.hold([1, 2, 3]);
+    pass(SECOND * 30).await;
+    let well = *world.headline.borrow();
+    assert_eq!((well.tenants, well.unreadable), (3, 0));
+    assert!(well.worst_lag.is_some_and(|lag| lag <= SECOND * 12), "{well}");
+    world.cloud.with(2, |shop| shop.mood = Mood::Fails);
+    pass(SECOND * 120).await;
+    let blind = *world.headline.borrow();
+    assert_eq!((blind.tenants, blind.unreadable), (3, 1));
+    assert!(blind.worst_lag.is_some_and(|lag| lag >= SECOND * 110), "{blind}");
+    world.cloud.with(2, |shop| shop.mood = Mood::Answers);
+    pass(SECOND * 120).await;
+    assert_eq!(world.headline.borrow().unreadable, 0);
+}
