@@ -7,13 +7,16 @@ use simulator::Settings;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A month of four months ago: two alerts that rest, and one that was worked on yesterday.
+/// A day of four months ago, with a partition for its month.
+const MONTH: &str = "
+    select at::text, tocsin.ensure_version_partition(at)::text
+    from (select (date_trunc('month', now() at time zone 'UTC') - interval '4 months' + interval '3 days') at time zone 'UTC' as at) month";
+
+/// Two alerts of that day that rest, and one that was worked on yesterday.
 const FILL: &str = "
-    with month as (select date_trunc('month', now() at time zone 'UTC') - interval '4 months' + interval '3 days' as day),
-    made as (select day at time zone 'UTC' as at, tocsin.ensure_version_partition(day at time zone 'UTC') from month),
-    versions as (
+    with versions as (
         insert into tocsin.alert_version (tenant, source, alert_id, hash, created_at, version, raw)
-        select $1, 'graph-alerts', 'old-' || n, sha256(n::text::bytea), at, 1, '{}' from made, generate_series(1, 3) n
+        select $1, 'graph-alerts', 'old-' || n, sha256(n::text::bytea), $2::text::timestamptz, 1, '{}' from generate_series(1, 3) n
         returning *
     )
     insert into tocsin.alert (tenant, alert_id, source, source_rank, hash, version_created_at, last_stored_at)
@@ -25,7 +28,8 @@ async fn a_month_goes_when_the_operator_wants_it_and_only_then() -> anyhow::Resu
     let cloud = Settings { tenants: 1, history: 5, ..Settings::default() };
     let world = World::with_tenants(Setup { cloud, ..Setup::default() }).await?;
     let pool = world.pool().await?;
-    sqlx::query(FILL).bind(world.cloud.tenants()[0].directory_id).execute(&pool).await?;
+    let (day, _): (String, Option<String>) = sqlx::query_as(MONTH).fetch_one(&pool).await?;
+    sqlx::query(FILL).bind(world.cloud.tenants()[0].directory_id).bind(day).execute(&pool).await?;
     let old = async || -> anyhow::Result<Vec<String>> {
         let sql = "select alert_id from dash.alert_version where alert_id like 'old-%' order by 1";
         Ok(sqlx::query_scalar(sql).fetch_all(&pool).await?)
