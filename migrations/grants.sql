@@ -27,6 +27,11 @@ begin
         grant execute on function tocsin.erase_some(uuid, bigint) to tocsin_ingest;
         revoke all on function tocsin.ensure_version_partition(timestamptz) from public;
         grant execute on function tocsin.ensure_version_partition(timestamptz) to tocsin_ingest;
+        -- What may be forgotten is written in tocsin.retention, which only the owner can change.
+        revoke all on function tocsin.drop_version_month(date, bigint) from public;
+        grant execute on function tocsin.drop_version_month(date, bigint) to tocsin_ingest;
+        revoke all on function tocsin.forget_some(bigint) from public;
+        grant execute on function tocsin.forget_some(bigint) to tocsin_ingest;
     end if;
     if to_regrole('tocsin_reader') is not null then
         grant usage on schema dash to tocsin_reader;

@@ -215,7 +215,8 @@ async fn the_read_side_has_exactly_the_columns_and_types_of_the_contract() -> an
             "schema_history.checksum",
             "sign_in.browser_hash",
             "sign_in.state_hash",
-            "tenant_secret.import_mac"
+            "tenant_secret.import_mac",
+            "version_seen.hash",
         ],
         "a hash, a body, a keyed hash"
     );
@@ -298,6 +299,8 @@ async fn a_reader_reads_the_read_side_and_nothing_else_and_the_daemon_can_change
         "set role tocsin_ingest",
         "set role tocsin_owner",
         "select tocsin.ensure_version_partition(now())",
+        "select tocsin.drop_version_month(date '2020-01-01', 1)",
+        "select tocsin.forget_some(1)",
     ] {
         assert_eq!(refusal(&mut reader, sql).await?.as_deref(), FORBIDDEN, "the reader: {sql}");
     }
@@ -326,6 +329,9 @@ async fn a_reader_reads_the_read_side_and_nothing_else_and_the_daemon_can_change
         "drop view dash.alert",
         "set role tocsin_owner",
         "truncate tocsin.quarantine",
+        "update tocsin.retention set versions = interval '30 days'",
+        "delete from tocsin.alert_event",
+        "delete from tocsin.dropped_month",
         "update tocsin.audit set actor = ''",
         "delete from tocsin.audit",
         "truncate tocsin.audit",

@@ -19,6 +19,7 @@ mod paging;
 mod proof;
 mod reading;
 mod replicas;
+mod retention;
 mod rings;
 mod secrets;
 mod sight;

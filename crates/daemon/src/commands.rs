@@ -59,7 +59,7 @@ impl Setting {
 /// # Errors
 /// The sentence and exit code with which the process ends.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
-    let output = Output { json: cli.json };
+    let output = Output::new(cli.json);
     match &cli.command {
         // They are about the program alone, and work before there is a configuration.
         Command::Completions(options) => return completions::run(output, options),

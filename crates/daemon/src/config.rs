@@ -11,6 +11,7 @@ mod files;
 mod keys;
 mod ladder;
 mod raw;
+mod retention;
 mod rooms;
 mod secret_file;
 mod separation;
@@ -58,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) poll: PollConfig,
     /// What is read again by the clock.
     pub(crate) ladder: alert_poller::Ladder,
+    /// How long is kept what grows.
+    pub(crate) retention: sink::Retention,
     /// Call budgets.
     pub(crate) budget: BudgetConfig,
     /// Each key with its printable value and where it came from, for `config show`.
@@ -204,6 +207,7 @@ impl Config {
             return Err(ConfigError(format!("poll.page_size = {} is outside 1 to 10000", raw.poll.page_size)));
         }
         let ladder = ladder::check(&raw.ladder, &raw.poll, &mut warnings)?;
+        let retention = retention::check(&raw.retention, &raw.poll, &mut warnings)?;
         for (key, value) in [
             ("graph_per_minute", raw.budget.graph_per_minute),
             ("defender_per_minute", raw.budget.defender_per_minute),
@@ -235,6 +239,7 @@ impl Config {
                 page_size: raw.poll.page_size,
             },
             ladder,
+            retention,
             budget: BudgetConfig {
                 graph_per_minute: raw.budget.graph_per_minute,
                 defender_per_minute: raw.budget.defender_per_minute,

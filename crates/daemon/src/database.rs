@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use local_postgres::{Durability, LocalPostgres, StartError};
+use sink::Retention;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -62,6 +63,8 @@ pub(crate) struct Reached {
     pub(crate) embedded: bool,
     /// The embedded server, if this process started it.
     pub(crate) server: Option<LocalPostgres>,
+    /// What may be forgotten, for whoever changes the schema.
+    pub(crate) retention: Retention,
     described: String,
 }
 
@@ -84,7 +87,7 @@ impl Reached {
         let described =
             if embedded { format!("the embedded server in {}", config.postgres_folder().display()) } else { describe(&options) };
         let migrate_url_file = config.database.migrate_url_file.clone().filter(|_| !embedded);
-        let reached = Self { options, migrate_url_file, embedded, server, described };
+        let reached = Self { options, migrate_url_file, embedded, server, retention: config.retention, described };
         // It is asked now, so that a wrong address is one sentence at once and not a retry loop.
         match tokio::time::timeout(Duration::from_secs(10), sessions::are_our_own(&reached.options)).await {
             Ok(Ok(true)) => {}
@@ -125,11 +128,12 @@ impl Reached {
     /// Exit 3 when migrations are pending (and neither the server is ours nor `migrate` is set), or when
     /// the schema is newer than this program.
     pub(crate) async fn open(self, migrate_now: bool, connections: u32) -> Result<Database, Failure> {
-        let started_here = self.server.is_some();
+        let may_change = migrate_now || (self.embedded && self.server.is_some());
         match self.settled_state().await? {
+            SchemaState::Current if may_change => schema::allow(&self.owner()?, &self.retention).await?,
             SchemaState::Current => {}
-            SchemaState::Pending(_) if migrate_now || (self.embedded && started_here) => {
-                for note in migrate(&self.owner()?).await? {
+            SchemaState::Pending(_) if may_change => {
+                for note in migrate(&self.owner()?, &self.retention).await? {
                     tracing::info!("{note}");
                 }
             }

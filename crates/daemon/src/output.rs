@@ -136,6 +136,17 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// `3.5 MB`: in thousands, as disks are sold.
+pub(crate) fn size(bytes: i64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        ..1e3 => format!("{bytes:.0} B"),
+        ..1e6 => format!("{:.1} kB", bytes / 1e3),
+        ..1e9 => format!("{:.1} MB", bytes / 1e6),
+        _ => format!("{:.1} GB", bytes / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -13,7 +13,7 @@ use console::{Configuration, ConsentState, OpsState, consent_router, ops_router,
 use domain::health::{Headline, Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
-use sink::{CursorStore, PgStore, SinkWorker};
+use sink::{CursorStore, Keeper, PgStore, SinkWorker};
 use sqlx::PgPool;
 use tenant_registry::{Registry, RegistryWorker, Upkeep};
 use token_refresher::{Enrol, EnrolDeps};
@@ -98,6 +98,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     )
     .following(poller_settings)
     .telling(headline_out);
+    let keeper = Keeper::new(pool.clone(), clock.clone());
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let enrol = Enrol::new(
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
@@ -128,6 +129,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     stages.add("sink", |stop| sink.run(stop));
     stages.beside("refresher", |stop| refresher.run(stop));
     stages.beside("registry's upkeep", |stop| upkeep.run(stop));
+    stages.beside("retention", |stop| keeper.run(stop));
     stages.add("registry", |stop| registry.run(stop));
     stages.add("metrics upkeep", |stop| async move {
         console::upkeep(metrics, stop).await;

@@ -15,6 +15,7 @@ mod parts;
 mod plan;
 mod postgres;
 pub mod read;
+mod retention;
 pub mod store;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
@@ -26,4 +27,5 @@ pub use config::Config;
 pub use cursors::CursorStore;
 pub use error::ReadError;
 pub use postgres::{PgStore, PgTx};
+pub use retention::{Keeper, Retention};
 pub use worker::SinkWorker;

@@ -1,6 +1,7 @@
 //! The read side: what the command line lists.
 
 mod alerts;
+mod partitions;
 mod quarantine;
 mod rereads;
 
@@ -10,6 +11,7 @@ use serde::Serializer;
 pub use crate::error::ReadError;
 use crate::postgres::stamp::PgStamp;
 pub use alerts::{AlertFilter, AlertRow, TailCursor, alerts_list, alerts_tail};
+pub use partitions::{DroppedRow, PartitionRow, dropped_months, partitions};
 pub use quarantine::{QuarantineFilter, QuarantinePlace, QuarantineRecord, QuarantineRow, Selected, quarantine_list, quarantine_show};
 pub use rereads::{ReconciliationRow, ReplayResult, RereadRow, RereadState, RunState, replay_result, rereads, run_state};
 

@@ -5,6 +5,7 @@ use std::future::pending;
 
 use domain::CloudName;
 use local_postgres::LocalPostgres;
+use sink::Retention;
 use tenant_registry::{KeyRing, OpenError, Registry};
 use tokio::net::TcpListener;
 
@@ -64,6 +65,11 @@ async fn start(config: &Config, ring: KeyRing, database: &Database, reload: Relo
     registry.set_portals(&portals(config)).await?;
     registry.note_ring().await.map_err(super::tenant::failure)?;
     registry.set_app_clocks(&config.app_clocks()).await?;
+    if Retention::allowed(&database.pool).await? != config.retention {
+        tracing::warn!(
+            "[retention] of the configuration is not what the database says, and the database counts; have it written down with: tocsin db migrate"
+        );
+    }
     tracing::info!(database = database.described, "the database is ready");
     wiring::wire(config, database.pool.clone(), registry, ops, reload)
 }

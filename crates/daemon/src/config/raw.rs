@@ -23,6 +23,7 @@ pub(super) struct Raw {
     pub(super) apps: BTreeMap<String, App>,
     pub(super) poll: Poll,
     pub(super) ladder: Ladder,
+    pub(super) retention: Retention,
     pub(super) budget: Budget,
 }
 
@@ -118,6 +119,20 @@ pub(super) struct Ladder {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Retention {
+    #[serde(deserialize_with = "duration_or_ever")]
+    pub(super) versions: Option<Duration>,
+    #[serde(deserialize_with = "duration_or_ever")]
+    pub(super) events: Option<Duration>,
+    #[serde(deserialize_with = "duration_or_ever")]
+    pub(super) quarantine: Option<Duration>,
+    #[serde(deserialize_with = "duration_or_ever")]
+    pub(super) gaps: Option<Duration>,
+    #[serde(deserialize_with = "duration_or_ever")]
+    pub(super) comparisons: Option<Duration>,
+}
+
+#[derive(Deserialize)]
 pub(super) struct Budget {
     #[serde(deserialize_with = "count")]
     pub(super) graph_per_minute: u32,
@@ -171,9 +186,16 @@ impl Cloud {
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?)
+}
+
+fn duration_or_ever<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no duration; write it like 30s, 15m or 90d")))
+    if text.is_empty() { Ok(None) } else { parse_duration(&text).map(Some) }
+}
+
+fn parse_duration<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
+    humantime::parse_duration(text).map_err(|_| E::custom(format!("\"{text}\" is no duration; write it like 30s, 15m or 90d")))
 }
 
 fn time_of_day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -66,6 +66,18 @@ fn the_ladder_is_climbed_as_configured_and_each_rung_can_be_taken_out() {
 }
 
 #[test]
+fn what_is_kept_for_ever_and_what_is_not() {
+    assert_eq!(load("", &[]).unwrap().retention, sink::Retention::default());
+    let day = Duration::from_secs(86_400);
+    let config = load("[retention]\nversions = \"400d\"\nevents = \"2y\"\n", &[]).unwrap();
+    assert_eq!(config.retention.versions, Some(400 * day));
+    assert!(config.retention.events.is_some_and(|kept| kept > 700 * day) && config.retention.gaps.is_none());
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let warned = load("", &[("TOCSIN_RETENTION__VERSIONS", "90d")]).unwrap().warnings.join("\n");
+    assert!(warned.contains("retention.versions = 90d is shorter than poll.source_keeps = 180d"), "{warned}");
+}
+
+#[test]
 fn what_is_of_no_use_in_the_ladder_is_a_warning() {
     let warned = |text: &str| load(text, &[]).unwrap().warnings.join("; ");
     assert!(warned("[ladder]\nshort_reach = \"10m\"\n").contains("ladder.short_reach = 10m is within poll.overlap = 15m"));
@@ -140,6 +152,9 @@ fn wrong_values_are_one_sentence_with_key_and_place() {
         ("[ladder]\ncompare_at = \"2am\"\n", vec!["ladder.compare_at", "FILE", "2am", "02:00", "UTC"]),
         ("[ladder]\ncompare_at = \"24:00\"\n", vec!["ladder.compare_at", "24:00"]),
         ("[ladder]\ncompare_at = \"+2:00\"\n", vec!["ladder.compare_at", "+2:00"]),
+        ("[retention]\nversions = \"7d\"\n", vec!["retention.versions = 7days", "30d", "for ever"]),
+        ("[retention]\nversions = \"400\"\n", vec!["retention.versions", "FILE", "400", "90d"]),
+        ("[retention]\nversion = \"400d\"\n", vec!["retention.version", "did you mean retention.versions?"]),
         ("[ladder]\nshort_evry = \"1h\"\n", vec!["ladder.short_evry", "did you mean ladder.short_every?"]),
         ("[poll\n", vec!["FILE", "line 1"]),
     ] {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use sink::Retention;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -87,12 +88,12 @@ pub(crate) async fn state(options: &PgConnectOptions) -> Result<SchemaState, Fai
     Ok(if pending.is_empty() { SchemaState::Current } else { SchemaState::Pending(pending) })
 }
 
-/// Applies what is pending, makes the roles where it may, and repeats the grants. Two daemons that
-/// start together are safe: the second waits on an advisory lock and finds the work done.
+/// Applies what is pending, makes the roles where it may, repeats the grants, and writes down what may be forgotten. Two
+/// daemons that start together are safe: the second waits on an advisory lock and finds the work done.
 ///
 /// # Errors
 /// When the server is too old, the login may not create schemas, or a migration fails.
-pub(crate) async fn migrate(owner: &PgConnectOptions) -> Result<Vec<String>, Failure> {
+pub(crate) async fn migrate(owner: &PgConnectOptions, retention: &Retention) -> Result<Vec<String>, Failure> {
     let mut connection = owner.connect().await?;
     let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&mut connection).await?;
     if version < OLDEST_POSTGRES {
@@ -106,11 +107,25 @@ pub(crate) async fn migrate(owner: &PgConnectOptions) -> Result<Vec<String>, Fai
     sqlx::raw_sql("create schema if not exists tocsin").execute(&mut connection).await.map_err(may_not_create)?;
     migrator().run(&mut connection).await.map_err(failed)?;
     sqlx::raw_sql(GRANTS).execute(&mut connection).await?;
+    retention.allow(&mut connection).await?;
     connection.close().await?;
     if !owns {
         notes.push("the schemas belong to this login, since it cannot take the role tocsin_owner".into());
     }
     Ok(notes)
+}
+
+/// Writes down what may be forgotten, in a schema that is up to date.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub(super) async fn allow(owner: &PgConnectOptions, retention: &Retention) -> Result<(), Failure> {
+    let mut connection = owner.connect().await?;
+    if member(&mut connection, "tocsin_owner").await? {
+        sqlx::raw_sql("set role tocsin_owner").execute(&mut connection).await?;
+    }
+    retention.allow(&mut connection).await?;
+    Ok(connection.close().await?)
 }
 
 async fn roles(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {

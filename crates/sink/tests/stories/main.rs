@@ -15,5 +15,6 @@ mod proxy;
 mod reading;
 mod refused;
 mod rehearsed;
+mod retention;
 mod stuck;
 mod world;

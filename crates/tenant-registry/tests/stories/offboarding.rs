@@ -30,8 +30,19 @@ const STAY: [&str; 15] = [
     "sign_in",
     "candidate",
 ];
-const GO: [&str; 10] =
-    ["alert", "alert_version", "alert_event", "incident", "incident_redirect", "reread", "reconciliation", "gap", "quarantine", "feed"];
+const GO: [&str; 11] = [
+    "alert",
+    "alert_version",
+    "version_seen",
+    "alert_event",
+    "incident",
+    "incident_redirect",
+    "reread",
+    "reconciliation",
+    "gap",
+    "quarantine",
+    "feed",
+];
 
 /// Puts rows of the tenant into every table that holds what was read: so many versions, and one row elsewhere.
 async fn fill(world: &World, tenant: TenantId, versions: i32) {
@@ -41,6 +52,7 @@ async fn fill(world: &World, tenant: TenantId, versions: i32) {
             from generate_series(1, COUNT) n;
         insert into tocsin.alert (tenant, alert_id, source, source_rank, hash, version_created_at)
             select tenant, alert_id, source, 1, hash, created_at from tocsin.alert_version where tenant = 'TENANT';
+        insert into tocsin.version_seen (tenant, source, alert_id, hash, version, month) values ('TENANT', 's', 'a1', '', 1, '2026-01-01');
         insert into tocsin.alert_event (tenant, alert_id, field, source) values ('TENANT', 'a1', 'status', 's');
         insert into tocsin.incident (tenant, incident_id, hash, raw) values ('TENANT', 'i', '', '{}');
         insert into tocsin.incident_redirect values ('TENANT', 'i', 'j');
@@ -94,7 +106,7 @@ async fn kept_alerts_stay_and_may_be_deleted_later(pool: PgPool) {
 
     assert_eq!(world.registry.remove(id(1), Alerts::Delete).await.unwrap().after, TenantState::Offboarding);
     let erased = world.registry.erase(id(1), |_| {}).await.unwrap();
-    assert_eq!((erased.alerts, erased.versions, erased.incidents, erased.others), (10, 10, 1, 7));
+    assert_eq!((erased.alerts, erased.versions, erased.incidents, erased.others), (10, 10, 1, 8));
     assert_eq!(with_rows(&world, id(1), &GO).await, [""; 0]);
     assert_eq!(world.state(id(1)).await, "removed");
     let actions: Vec<String> = world.registry.audit_entries(Some(id(1)), 10).await.unwrap().into_iter().map(|entry| entry.action).collect();

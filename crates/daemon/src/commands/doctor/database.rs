@@ -8,6 +8,7 @@ use tenant_registry::{Registry, TenantSummary};
 
 use super::facts::{AppFacts, DeepFacts, ServerFacts, SourceFacts, TableFacts, TenantFacts};
 use super::names::Names;
+use crate::commands::asking::unread;
 use crate::commands::tenant::failure;
 use crate::failure::Failure;
 
@@ -40,7 +41,8 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         "select (select count(*) from tocsin.replica where seen_at > now() - interval '10 seconds') as replicas,
              (select count(*) from tocsin.tenant where state not in ('removed', 'offboarding')) as due,
              (select count(*) from tocsin.lease where holder is not null and expires_at > now()) as held,
-             (select count(*) from tocsin.alert_version_default where created_at >= '2015-01-01' and created_at < now() + interval '62 days') as misplaced",
+             (select count(*) from tocsin.alert_version_default 
+              where created_at >= greatest('2015-01-01', now() - (select versions from tocsin.retention)) and created_at < now() + interval '62 days') as misplaced",
     )
     .fetch_one(pool)
     .await?;
@@ -60,7 +62,9 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         reader_exceeds: lacking("tocsin_reader", "tocsin", false).await?,
         roles_missing,
         misplaced_rows: row_counts.try_get("misplaced")?,
-        // Filled in by who has the registry at hand.
+        overdue: overdue(pool).await?,
+        // Filled in by who has the configuration and the registry at hand.
+        retention_differs: false,
         audit_entries: 0,
         audit_problems: 0,
         replicas: row_counts.try_get("replicas")?,
@@ -71,6 +75,12 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         tables: tables(pool).await?,
         counts,
     })
+}
+
+async fn overdue(pool: &PgPool) -> Result<Vec<(String, i64)>, Failure> {
+    let long_ago = SystemClock.now().minus(std::time::Duration::from_secs(62 * 86_400));
+    let parts = sink::read::partitions(pool).await.map_err(unread)?.into_iter();
+    Ok(parts.filter(|part| part.goes_at.is_some_and(|goes_at| goes_at < long_ago)).filter_map(|part| part.month.zip(part.kept)).collect())
 }
 
 /// What the statistics of the server say of each private table.

@@ -112,6 +112,10 @@ pub(super) struct ServerFacts {
     pub(super) reader_exceeds: Vec<String>,
     /// Rows of ordinary months that lie in the default partition.
     pub(super) misplaced_rows: i64,
+    /// The configuration wants something else kept than the database says.
+    pub(super) retention_differs: bool,
+    /// Months of versions that should have gone two months ago, each with the number of its alerts that are still worked on.
+    pub(super) overdue: Vec<(String, i64)>,
     /// Entries of the audit log that were walked, and how many of them are not as they were written.
     pub(super) audit_entries: u64,
     pub(super) audit_problems: u64,

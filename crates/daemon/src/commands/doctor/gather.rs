@@ -1,6 +1,7 @@
 //! Gathering the facts, each once. Nothing here judges, and nothing changes what it looks at.
 
 use domain::{Clock as _, SystemClock};
+use sink::Retention;
 use sqlx::PgPool;
 use tenant_registry::{KeyRing, OpenError, Registry, TenantSummary};
 
@@ -38,8 +39,7 @@ pub(super) async fn gather(setting: &Setting, only: Option<&str>) -> Result<(Fac
     if config.database.url.is_some() || config.postgres_folder().exists() {
         match open(config).await {
             Ok(database) => {
-                let embedded = config.database.url.is_none();
-                let looked = look(&database.pool, embedded, &mut facts, &mut names, ring, only).await;
+                let looked = look(&database.pool, config, &mut facts, &mut names, ring, only).await;
                 facts.database = match looked {
                     Ok((server, used)) => {
                         clouds = used;
@@ -132,7 +132,7 @@ fn away(failure: &Failure) -> DatabaseFacts {
 /// Everything that the database tells; also the clouds that tenants live in.
 async fn look(
     pool: &PgPool,
-    embedded: bool,
+    config: &Config,
     facts: &mut Facts,
     names: &mut Names,
     ring: Option<KeyRing>,
@@ -143,7 +143,8 @@ async fn look(
         Some(named) => Some(registry.find(named).await.map_err(tenant::failure)?),
         None => None,
     };
-    let mut server = database::server(pool, embedded).await?;
+    let mut server = database::server(pool, config.database.url.is_none()).await?;
+    server.retention_differs = Retention::allowed(pool).await? != config.retention;
     let walked = registry.verify_audit(one.as_ref().map(|tenant| tenant.id), &[]).await.map_err(tenant::failure)?;
     (server.audit_entries, server.audit_problems) = (walked.entries, walked.problems);
     let (tenants, clouds) = database::tenants(pool, one.as_ref().map(|tenant| tenant.id), names).await?;

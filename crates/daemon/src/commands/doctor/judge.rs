@@ -20,6 +20,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(machine::roles(server));
         checks.push(machine::reader(server));
         checks.push(machine::partitions(server));
+        checks.push(machine::retention(server));
         checks.push(strain::dead_rows(server));
         checks.push(machine::data_keys(&facts.keys));
         checks.push(machine::key_versions(&facts.keys));

@@ -147,15 +147,35 @@ pub(super) fn reader(server: &ServerFacts) -> Check {
 }
 
 pub(super) fn partitions(server: &ServerFacts) -> Check {
-    let why = "rows of the default partition are never dropped with their month";
+    let why = "rows of the default partition do not go with their month";
     let check = Check::ok("partitions", why, "every month has its own");
     match server.misplaced_rows {
         0 => check,
         rows => check.but(
             Outcome::Warn,
             format!("{} of ordinary months in the default partition", counted(rows, "row")),
-            "you: look in the log for \"no partition could be made\"; nothing is lost, and retention takes these rows one by one",
+            "you: look in the log for \"no partition could be made\"; nothing is lost, and these rows are kept for ever",
         ),
+    }
+}
+
+pub(super) fn retention(server: &ServerFacts) -> Check {
+    let why = "what is to be forgotten takes room, and may have to be gone by contract";
+    let check = Check::ok("retention", why, "what is to be forgotten has gone");
+    if server.retention_differs {
+        let found = "[retention] of the configuration is not what the database says, and the database counts";
+        return check.but(Outcome::Warn, found, "you: have it written down by the owner's login with: tocsin db migrate");
+    }
+    match server.overdue.as_slice() {
+        [] => check,
+        months => {
+            let each: Vec<_> = months.iter().map(|(month, kept)| format!("{month} ({})", counted(*kept, "alert"))).collect();
+            let found =
+                format!("months that should have gone two months ago, with their alerts that are still worked on: {}", each.join(", "));
+            let fix = "you: with more than 10000 such alerts a month waits until they rest; with fewer, look in the daemon's log for \
+                       \"could not be forgotten\"";
+            check.but(Outcome::Warn, found, fix)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::check::{Check, Outcome};
 use super::super::facts::{DaemonFacts, ServerFacts, TableFacts, TenantFacts};
 use super::counted;
 use super::tenants::{is_read, listed, span};
+use crate::output::size;
 
 /// So large a share of the answers of a host may be refusals. A wait here and there costs seconds and is how Microsoft
 /// shares its hosts among callers; from one in ten on reading is held back all the time.
@@ -111,15 +112,4 @@ pub(super) fn dead_rows(server: &ServerFacts) -> Check {
          stays open (pg_stat_activity.xact_start), a replication slot that lags, a prepared transaction"
     );
     check.but(Outcome::Warn, found, fix)
-}
-
-/// `3.5 MB`: in thousands, as disks are sold.
-pub(super) fn size(bytes: i64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        ..1e3 => format!("{bytes:.0} B"),
-        ..1e6 => format!("{:.1} kB", bytes / 1e3),
-        ..1e9 => format!("{:.1} MB", bytes / 1e6),
-        _ => format!("{:.1} GB", bytes / 1e9),
-    }
 }

@@ -5,6 +5,7 @@ use domain::Ticks;
 use super::super::check::Outcome::{self, Fail, Ok as Well, Warn};
 use super::super::facts::*;
 use super::*;
+use crate::output::size;
 
 fn healthy() -> Facts {
     Facts {
@@ -122,6 +123,8 @@ fn each_fault_of_the_machine_is_named() {
     assert_eq!(complaints(|facts| there(facts).reader_lacks.push("dash.alert".to_owned())), [("dashboards' role", Warn)]);
     assert_eq!(complaints(|facts| there(facts).reader_exceeds.push("tocsin.tenant".to_owned())), [("dashboards' role", Fail)]);
     assert_eq!(complaints(|facts| there(facts).misplaced_rows = 3), [("partitions", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).retention_differs = true), [("retention", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).overdue.push(("2026-01".to_owned(), 12_000))), [("retention", Warn)]);
     assert_eq!(complaints(|facts| there(facts).audit_problems = 1), [("audit log", Fail)]);
     assert_eq!(complaints(|facts| there(facts).leases_held = 1), [("leases", Warn)]);
     assert_eq!(complaints(|facts| there(facts).version = 140_011), [("database", Fail)]);
@@ -226,7 +229,7 @@ fn throttling_is_told_of_by_host_and_by_tenant() {
 #[test]
 fn sizes_read_as_people_say_them() {
     for (bytes, words) in [(900, "900 B"), (3_500_000, "3.5 MB"), (12_000_000_000, "12.0 GB")] {
-        assert_eq!(strain::size(bytes), words);
+        assert_eq!(size(bytes), words);
     }
 }
 
