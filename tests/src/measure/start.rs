@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{Spans, world_on};
-use crate::harness::Setup;
+use crate::harness::{Setup, eventually};
 
 /// Nobody waits longer for an answer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -32,6 +32,12 @@ pub async fn starts(times: usize, server: &str) -> anyhow::Result<Spans> {
         let answered = tokio::time::timeout(LIMIT, first_answer(address)).await;
         answered.with_context(|| format!("nobody answers on {address}:\n{}", daemon.last_words()))??;
         spans.push(begun.elapsed());
+        // The next one starts when this one has really gone, as after a roll-out.
+        eventually("it is ready", LIMIT, async || match daemon.ops("/readyz").await {
+            Ok((200, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await?;
         daemon.terminate().await?;
     }
     world.end().await?;
