@@ -66,6 +66,14 @@ create function tocsin.guard_whole(guarded regclass) returns void
     return tocsin.guard_by(guarded, '(select tocsin.sees_all())');
 comment on function tocsin.guard_whole is 'a table about all customers together: only who sees every customer reads it';
 
+create function tocsin.show_dash(reader name) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    execute format('grant usage on schema dash to %I', reader);
+    execute format('grant select on all tables in schema dash to %I', reader);
+end $$;
+comment on function tocsin.show_dash is 'lets a role read every view of dash; of which customers, tocsin.reader_tenant says. Repeated with the grants, for views that came later';
+
 -- A new month is guarded before anything is stored in it.
 create or replace function tocsin.ensure_version_partition(at timestamptz) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

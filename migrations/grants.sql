@@ -38,4 +38,5 @@ begin
         grant usage on schema dash to tocsin_reader;
         grant select on all tables in schema dash to tocsin_reader;
     end if;
+    perform tocsin.show_dash(r.rolname) from pg_roles r where r.rolname in (select role from tocsin.reader_tenant);
 end $$;

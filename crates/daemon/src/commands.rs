@@ -12,6 +12,7 @@ mod healthcheck;
 mod invite;
 mod key;
 mod quarantine;
+mod reader;
 mod reconcile;
 mod removal;
 mod serve;
@@ -79,6 +80,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Db(command) => db::run(&setting, command).await,
         Command::Key(command) => key::run(&setting, command).await,
         Command::Tenant(command) => tenant::run(&setting, command).await,
+        Command::Reader(command) => reader::run(&setting, command).await,
         Command::Alerts(command) => alerts::run(&setting, command).await,
         Command::Reconcile(options) => reconcile::run(&setting, &options).await,
         Command::Backfill(command) => backfill::run(&setting, command).await,

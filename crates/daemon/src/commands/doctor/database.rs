@@ -61,6 +61,7 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         roles_missing,
         misplaced_rows: row_counts.try_get("misplaced")?,
         // Filled in by who has the registry at hand.
+        readers: Box::default(),
         audit_entries: 0,
         audit_problems: 0,
         replicas: row_counts.try_get("replicas")?,
