@@ -24,6 +24,8 @@ create table tocsin.version_seen (
 comment on table tocsin.version_seen is
     'the newest version that a source had of an alert whose month was dropped: so that it is recognised when the source shows it again, and numbering goes on';
 
+select tocsin.guard('tocsin.version_seen');
+
 create table tocsin.dropped_month (
     month      date not null,
     dropped_at timestamptz not null default clock_timestamp(),

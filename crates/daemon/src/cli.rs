@@ -2,6 +2,7 @@
 //! stands in the file of its name under `commands`.
 
 mod again;
+mod reader;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use again::{Backfill, Quarantine, Reconcile};
+pub(crate) use reader::{Change as ReaderChange, Reader, Sight};
 pub(crate) use tenant::{Connect, Invite, MaybeNew, Named, Tenant};
 
 /// Streams Microsoft Defender alerts of many customer tenants into Postgres, each exactly once.
@@ -45,6 +47,9 @@ pub(crate) enum Command {
     /// Customers.
     #[command(subcommand)]
     Tenant(Tenant),
+    /// Database roles that read schema dash: of one customer, of several, or of all.
+    #[command(subcommand)]
+    Reader(Reader),
     /// What is stored.
     #[command(subcommand)]
     Alerts(Alerts),

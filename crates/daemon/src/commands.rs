@@ -14,6 +14,7 @@ mod invite;
 mod key;
 mod man;
 mod quarantine;
+mod reader;
 mod reconcile;
 mod reload;
 mod removal;
@@ -95,6 +96,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Db(command) => db::run(&setting, command).await,
         Command::Key(command) => key::run(&setting, command).await,
         Command::Tenant(command) => tenant::run(&setting, command).await,
+        Command::Reader(command) => reader::run(&setting, command).await,
         Command::Alerts(command) => alerts::run(&setting, command).await,
         Command::Reconcile(options) => reconcile::run(&setting, &options).await,
         Command::Backfill(command) => backfill::run(&setting, command).await,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use local_postgres::{Durability, LocalPostgres, StartError};
 use sink::Retention;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::config::{Config, UrlSource, read_secret_file};
 use crate::failure::{Exit, Failure};
@@ -128,6 +128,30 @@ impl Reached {
     /// Exit 3 when migrations are pending (and neither the server is ours nor `migrate` is set), or when
     /// the schema is newer than this program.
     pub(crate) async fn open(self, migrate_now: bool, connections: u32) -> Result<Database, Failure> {
+        self.bring_up_to_date(migrate_now).await?;
+        let works_as = schema::working_role(&self.options).await?;
+        if works_as.is_none() {
+            tracing::warn!(
+                "this login cannot take the role tocsin_ingest and works with all of its own rights; an administrator can grant it that role"
+            );
+        }
+        let pool = pool_as(self.options, works_as, connections).await?;
+        Ok(Database { pool, server: self.server, described: self.described })
+    }
+
+    /// Opens a pool that works as the owner of the schemas, for what the daemon's role may not.
+    ///
+    /// # Errors
+    /// As [`Reached::open`], and exit 77 when the login is not the owner's.
+    pub(crate) async fn open_as_owner(self) -> Result<Database, Failure> {
+        self.bring_up_to_date(false).await?;
+        let owner = self.owner()?;
+        let works_as = schema::owning_role(&owner).await?;
+        let pool = pool_as(owner, Some(works_as), 2).await?;
+        Ok(Database { pool, server: self.server, described: self.described })
+    }
+
+    async fn bring_up_to_date(&self, migrate_now: bool) -> Result<(), Failure> {
         let may_change = migrate_now || (self.embedded && self.server.is_some());
         match self.settled_state().await? {
             SchemaState::Current if may_change => schema::allow(&self.owner()?, &self.retention).await?,
@@ -151,26 +175,7 @@ impl Reached {
                 ));
             }
         }
-        let works_as = schema::working_role(&self.options).await?;
-        if works_as.is_none() {
-            tracing::warn!(
-                "this login cannot take the role tocsin_ingest and works with all of its own rights; an administrator can grant it that role"
-            );
-        }
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if let Some(statement) = works_as {
-                        sqlx::query(statement).execute(connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect_with(self.options)
-            .await?;
-        Ok(Database { pool, server: self.server, described: self.described })
+        Ok(())
     }
 
     /// The state of the schema. On the embedded server of another process, whoever started it is
@@ -206,6 +211,21 @@ impl Database {
             Err(_) => tracing::warn!("the embedded server takes long to stop; it goes on by itself"),
         }
     }
+}
+
+/// Connections that work as this role, given as the statement that takes it.
+async fn pool_as(options: PgConnectOptions, works_as: Option<String>, connections: u32) -> Result<PgPool, Failure> {
+    let pool =
+        PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10)).after_connect(move |connection, _| {
+            let works_as = works_as.clone();
+            Box::pin(async move {
+                if let Some(statement) = works_as {
+                    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
+                }
+                Ok(())
+            })
+        });
+    Ok(pool.connect_with(options).await?)
 }
 
 async fn embedded_server(config: &Config, purpose: Purpose) -> Result<(String, Option<LocalPostgres>), Failure> {

@@ -103,6 +103,9 @@ pub enum AdminError {
         /// A name that looks much the same.
         hint: Option<String>,
     },
+    /// No role of this name reads schema dash.
+    #[error("there is no reader {0:?}; see: tocsin reader list")]
+    NoReader(String),
     /// It does not fit what is there.
     #[error("{0}")]
     Conflict(String),

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin::{AdminError, conflict, not_found};
 use crate::audit;
 use crate::registry::Registry;
-use crate::store::{self, candidates, clocks, erasures, leases, links, replicas, secrets, sights, tenants, troubles};
+use crate::store::{self, candidates, clocks, erasures, leases, links, readers, replicas, secrets, sights, tenants, troubles};
 
 pub use crate::store::erasures::Erased;
 
@@ -122,10 +122,12 @@ impl Registry {
         clocks::clear(&mut tx, tenant).await?;
         sights::forget(&mut tx, &[tenant]).await?;
         links::end_open(&mut tx, tenant, "cancelled").await?;
+        let readers = readers::forget(&mut *tx, tenant).await?;
         let removal = Removal { before: stored.state, after, keys, tokens, holder };
         if removal.happened() {
             let details = json!({
                 "name": stored.facts.name, "state": stored.state.as_str(), "alerts": alerts.as_str(), "keys_destroyed": keys, "tokens_destroyed": tokens,
+                "readers_ended": readers,
             });
             audit::append(&mut tx, tenant, self.actor(), "tenant.remove", &details).await?;
         }

@@ -14,6 +14,7 @@ pub(crate) mod erasures;
 pub(crate) mod leases;
 pub(crate) mod links;
 pub(crate) mod proofs;
+pub(crate) mod readers;
 pub(crate) mod replicas;
 pub(crate) mod rotations;
 pub(crate) mod secrets;

@@ -240,7 +240,7 @@ async fn without_keys(
 /// The exit code that fits an error of the registry.
 pub(super) fn failure(error: AdminError) -> Failure {
     let exit = match &error {
-        AdminError::NotFound { .. } => Exit::NotFound,
+        AdminError::NotFound { .. } | AdminError::NoReader(_) => Exit::NotFound,
         AdminError::Conflict(_) => Exit::Conflict,
         AdminError::Invalid(_) => Exit::Failed,
         AdminError::Busy => Exit::Temporary,

@@ -170,11 +170,27 @@ async fn take_ownership(connection: &mut PgConnection) -> Result<(), Failure> {
 }
 
 /// The statement that turns a connection into the role the daemon works as, where there is one.
-pub(super) async fn working_role(options: &PgConnectOptions) -> Result<Option<&'static str>, Failure> {
+pub(super) async fn working_role(options: &PgConnectOptions) -> Result<Option<String>, Failure> {
     let mut connection = options.connect().await?;
     let member = member(&mut connection, "tocsin_ingest").await?;
     connection.close().await?;
-    Ok(member.then_some("set role tocsin_ingest"))
+    Ok(member.then(|| "set role tocsin_ingest".to_owned()))
+}
+
+/// The statement that turns a connection into the owner of the schemas.
+///
+/// # Errors
+/// Exit 77 when the login may not be that.
+pub(super) async fn owning_role(options: &PgConnectOptions) -> Result<String, Failure> {
+    let mut connection = options.connect().await?;
+    let sql = "select quote_ident(pg_get_userbyid(nspowner)), pg_has_role(current_user, nspowner, 'member') from pg_namespace where nspname = 'tocsin'";
+    let (owner, may): (String, bool) = sqlx::query_as(sql).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    if !may {
+        let words = format!("this login is not the owner of the schemas, {owner}; name the owner's login in [database] migrate_url_file");
+        return Err(Failure::new(Exit::NoPermission, words));
+    }
+    Ok(format!("set role {owner}"))
 }
 
 async fn member(connection: &mut PgConnection, role: &str) -> Result<bool, Failure> {

@@ -10,6 +10,7 @@ mod importing;
 mod leases;
 mod offboarding;
 mod operators;
+mod readers;
 mod reports;
 mod rotation;
 mod secrecy;

@@ -65,6 +65,7 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         overdue: overdue(pool).await?,
         // Filled in by who has the configuration and the registry at hand.
         retention_differs: false,
+        readers: Box::default(),
         audit_entries: 0,
         audit_problems: 0,
         replicas: row_counts.try_get("replicas")?,

@@ -110,6 +110,8 @@ pub(super) struct ServerFacts {
     pub(super) reader_lacks: Vec<String>,
     /// Tables that the reader's role can read and must not.
     pub(super) reader_exceeds: Vec<String>,
+    /// Who else reads dash.
+    pub(super) readers: Box<ReaderFacts>,
     /// Rows of ordinary months that lie in the default partition.
     pub(super) misplaced_rows: i64,
     /// The configuration wants something else kept than the database says.
@@ -129,6 +131,20 @@ pub(super) struct ServerFacts {
     pub(super) tables: Vec<TableFacts>,
     /// Rows by table, for the archive.
     pub(super) counts: Vec<(String, i64)>,
+}
+
+/// Roles that read schema dash.
+#[derive(Debug, Default)]
+pub(super) struct ReaderFacts {
+    pub(super) count: usize,
+    /// Named, and not there any more.
+    pub(super) gone: usize,
+    /// With rights besides.
+    pub(super) exceed: usize,
+    /// A sentence for each of the two.
+    pub(super) private_sentences: Vec<String>,
+    /// Why row security does not bind them; no customer is named.
+    pub(super) leaks: Vec<String>,
 }
 
 /// One table, by the statistics of the server.

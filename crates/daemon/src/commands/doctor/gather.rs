@@ -5,7 +5,7 @@ use sink::Retention;
 use sqlx::PgPool;
 use tenant_registry::{KeyRing, OpenError, Registry, TenantSummary};
 
-use super::facts::{AppFacts, ConfigFacts, DatabaseFacts, Facts, KeyFacts};
+use super::facts::{AppFacts, ConfigFacts, DatabaseFacts, Facts, KeyFacts, ReaderFacts};
 use super::names::Names;
 use super::{database, network};
 use crate::commands::{Setting, tenant};
@@ -147,6 +147,19 @@ async fn look(
     server.retention_differs = Retention::allowed(pool).await? != config.retention;
     let walked = registry.verify_audit(one.as_ref().map(|tenant| tenant.id), &[]).await.map_err(tenant::failure)?;
     (server.audit_entries, server.audit_problems) = (walked.entries, walked.problems);
+    let readers = registry.readers().await.map_err(tenant::failure)?;
+    let sentence = |reader: &tenant_registry::Reader| match (reader.gone, reader.excess.as_slice()) {
+        (true, _) => Some(format!("{} is gone", reader.name)),
+        (_, []) => None,
+        (_, excess) => Some(format!("{} {}", reader.name, excess.join(" and "))),
+    };
+    server.readers = Box::new(ReaderFacts {
+        count: readers.len(),
+        gone: readers.iter().filter(|reader| reader.gone).count(),
+        exceed: readers.iter().filter(|reader| !reader.excess.is_empty()).count(),
+        private_sentences: readers.iter().filter_map(sentence).collect(),
+        leaks: registry.reader_leaks().await.map_err(tenant::failure)?,
+    });
     let (tenants, clouds) = database::tenants(pool, one.as_ref().map(|tenant| tenant.id), names).await?;
     facts.tenants = tenants;
     database::apps(pool, &mut facts.apps, names).await?;

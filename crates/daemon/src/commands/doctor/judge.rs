@@ -19,6 +19,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(machine::database_clock(server));
         checks.push(machine::roles(server));
         checks.push(machine::reader(server));
+        checks.push(machine::readers(&server.readers));
         checks.push(machine::partitions(server));
         checks.push(machine::retention(server));
         checks.push(strain::dead_rows(server));

@@ -1,7 +1,7 @@
 //! Judgements about this machine and what it reaches: configuration, keys, apps, database, daemons, hosts.
 
 use super::super::check::{Check, Outcome};
-use super::super::facts::{AppFacts, ConfigFacts, DaemonFacts, DatabaseFacts, HostFacts, KeyFacts, ServerFacts};
+use super::super::facts::{AppFacts, ConfigFacts, DaemonFacts, DatabaseFacts, HostFacts, KeyFacts, ReaderFacts, ServerFacts};
 use super::counted;
 
 /// Leases, tokens and signatures bear with less than this.
@@ -142,6 +142,33 @@ pub(super) fn reader(server: &ServerFacts) -> Check {
     if !server.reader_lacks.is_empty() {
         let found = format!("tocsin_reader may not read {}", server.reader_lacks.join(", "));
         return check.but(Outcome::Warn, found, "you: repeat the grants with: tocsin db migrate");
+    }
+    check
+}
+
+pub(super) fn readers(facts: &ReaderFacts) -> Check {
+    let why = "a customer who reads the database must never see another";
+    let count = |count: usize| counted(i64::try_from(count).unwrap_or(i64::MAX), "reader");
+    let check = Check::ok("readers", why, format!("{}, each bound to what it was given", count(facts.count)));
+    if !facts.leaks.is_empty() {
+        // Nobody is shown a customer too many while nobody reads.
+        let outcome = if facts.count == 0 { Outcome::Warn } else { Outcome::Fail };
+        return check.but(
+            outcome,
+            facts.leaks.join("; "),
+            "you: let an ordinary role own the schemas (reassign owned by …), guard the table with: select tocsin.guard('TABLE'), then type: tocsin db migrate",
+        );
+    }
+    if facts.exceed > 0 {
+        let found = format!("{} with more rights than to read what was given", count(facts.exceed));
+        let fix = "you: see which with: tocsin reader list; take those rights away, or give the reader a role of its own";
+        return check.but(Outcome::Fail, found, fix).privately(facts.private_sentences.iter().cloned());
+    }
+    if facts.gone > 0 {
+        let found = format!("{} whose role is gone: a new role of that name would see the same customers", count(facts.gone));
+        return check
+            .but(Outcome::Warn, found, "you: drop it here too: tocsin reader drop NAME")
+            .privately(facts.private_sentences.iter().cloned());
     }
     check
 }

@@ -122,6 +122,16 @@ fn each_fault_of_the_machine_is_named() {
     assert_eq!(complaints(|facts| there(facts).roles_missing.push("tocsin_owner".to_owned())), [("roles and grants", Warn)]);
     assert_eq!(complaints(|facts| there(facts).reader_lacks.push("dash.alert".to_owned())), [("dashboards' role", Warn)]);
     assert_eq!(complaints(|facts| there(facts).reader_exceeds.push("tocsin.tenant".to_owned())), [("dashboards' role", Fail)]);
+    assert_eq!(complaints(|facts| there(facts).readers.count = 3), []);
+    assert_eq!(complaints(|facts| there(facts).readers.gone = 1), [("readers", Warn)]);
+    assert_eq!(complaints(|facts| there(facts).readers.exceed = 1), [("readers", Fail)]);
+    let leaky = |readers: usize| {
+        complaints(|facts| {
+            there(facts).readers.count = readers;
+            there(facts).readers.leaks.push("tocsin.gap is not guarded".to_owned());
+        })
+    };
+    assert_eq!((leaky(0), leaky(1)), (vec![("readers", Warn)], vec![("readers", Fail)]));
     assert_eq!(complaints(|facts| there(facts).misplaced_rows = 3), [("partitions", Warn)]);
     assert_eq!(complaints(|facts| there(facts).retention_differs = true), [("retention", Warn)]);
     assert_eq!(complaints(|facts| there(facts).overdue.push(("2026-01".to_owned(), 12_000))), [("retention", Warn)]);
