@@ -20,5 +20,6 @@ mod replicas;
 mod rings;
 mod secrets;
 mod sight;
+mod signals;
 mod standalone;
 mod verify;

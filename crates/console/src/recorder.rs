@@ -99,7 +99,11 @@ pub(crate) fn describe() {
     describe_counter!(metric::LATE_FOUND, "Alerts that a rung of the ladder found and polling had missed.");
     describe_counter!(metric::REREADS, "Re-reads that came to their end, by errand.");
     describe_counter!(metric::RECONCILE_DIFFERENCES, "Differences between source and store that comparisons found, by kind.");
-    describe_gauge!(metric::FEED_LAST_SUCCESS, Unit::Seconds, "The oldest last success among all feeds that should be read, in seconds since 1970.");
+    describe_gauge!(
+        metric::FEED_LAST_SUCCESS,
+        Unit::Seconds,
+        "The oldest last success among all feeds that should be read, in seconds since 1970."
+    );
     describe_gauge!(metric::BLIND_TENANTS, "Active tenants that cannot be seen in whole, by for how long at least.");
     describe_gauge!(metric::OPEN_GAPS, "Stretches that could not be read and may still be read.");
     describe_counter!(metric::LEASE_CHANGES, "Tenants that this replica took or gave up.");
