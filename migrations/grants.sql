@@ -3,10 +3,13 @@
 --
 -- tocsin_owner   owns both schemas; migrations run as it; nobody logs in as it
 -- tocsin_ingest  what the daemon works as: no DDL, and no change or deletion of a stored version
--- tocsin_reader  reads schema dash and nothing else
+-- tocsin_reader  reads schema dash and nothing else, of every customer
+--
+-- Roles of single customers are made by `tocsin reader create`, and are members of none of these.
 
 do $$
 begin
+    revoke all on function tocsin.erase_some(uuid, bigint), tocsin.ensure_version_partition(timestamptz) from public;
     if to_regrole('tocsin_ingest') is not null then
         grant usage on schema tocsin, dash to tocsin_ingest;
         grant select on all tables in schema tocsin, dash to tocsin_ingest;
@@ -23,10 +26,13 @@ begin
         grant insert on tocsin.audit to tocsin_ingest;
         grant insert, update on tocsin.audit_head, tocsin.key_rotation, tocsin.erasure to tocsin_ingest;
         grant delete on tocsin.key_rotation, tocsin.erasure to tocsin_ingest;
-        revoke all on function tocsin.erase_some(uuid, bigint) from public;
         grant execute on function tocsin.erase_some(uuid, bigint) to tocsin_ingest;
-        revoke all on function tocsin.ensure_version_partition(timestamptz) from public;
         grant execute on function tocsin.ensure_version_partition(timestamptz) to tocsin_ingest;
+        -- The daemon takes a reader's sight of a customer who leaves; only the owner gives it.
+        grant delete on tocsin.reader_tenant to tocsin_ingest;
+        perform tocsin.guard_ingest(c.oid::regclass)
+        from pg_class c
+        where c.relnamespace = 'tocsin'::regnamespace and c.relkind in ('r', 'p') and c.relforcerowsecurity;
     end if;
     if to_regrole('tocsin_reader') is not null then
         grant usage on schema dash to tocsin_reader;
