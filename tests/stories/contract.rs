@@ -106,6 +106,7 @@ async fn every_metric_of_the_contract_is_there_with_its_labels_and_tells_no_name
         ("tocsin_open_gaps", &[], &[]),
         ("tocsin_lease_changes_total", &[], &[]),
         ("tocsin_database_up", &[], &[]),
+        ("tocsin_notify_total", &["outcome"], &[]),
         ("tocsin_database_seconds_bucket", &["le"], &["le=+Inf"]),
         ("tocsin_database_seconds_count", &[], &[]),
     ];

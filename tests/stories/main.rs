@@ -23,3 +23,4 @@ mod sight;
 mod signals;
 mod standalone;
 mod verify;
+mod webhook;

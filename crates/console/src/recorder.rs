@@ -110,7 +110,16 @@ pub(crate) fn describe() {
     describe_gauge!(metric::DATABASE_UP, "1 while the database answers, 0 while it does not.");
     describe_histogram!(metric::DATABASE_SECONDS, Unit::Seconds, "One small transaction about once a second, from begin to commit.");
     describe_gauge!(metric::WATCHDOG_FED, Unit::Seconds, "When the watchdog of the service manager was last fed, in seconds since 1970.");
+    describe_counter!(metric::NOTIFICATIONS, "Tries of the webhook by outcome, and messages that were given up.");
+    describe_gauge!(
+        metric::NOTIFY_FAILING_SINCE,
+        Unit::Seconds,
+        "Since when the webhook has failed, in seconds since 1970; 0 while it works."
+    );
     counter!(metric::LEASE_CHANGES).increment(0);
+    for outcome in ["delivered", "failed", "given-up"] {
+        counter!(metric::NOTIFICATIONS, "outcome" => outcome).increment(0);
+    }
     // Nought is news here: that nothing was missed can be seen from the start.
     for rung in domain::Errand::ALL.iter().filter(|errand| errand.is_rung()) {
         counter!(metric::LATE_FOUND, "rung" => rung.as_str()).increment(0);

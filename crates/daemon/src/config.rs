@@ -9,6 +9,7 @@ mod clocks;
 mod console;
 mod keys;
 mod ladder;
+mod notify;
 mod raw;
 mod rooms;
 mod secret_file;
@@ -25,6 +26,7 @@ use microsoft::Cloud;
 pub(crate) use apps::{AppConfig, CredentialFiles};
 pub(crate) use console::ConsoleConfig;
 pub(crate) use keys::Origin;
+pub(crate) use notify::NotifyConfig;
 pub(crate) use secret_file::{read_secret_file, shared_with_group};
 
 /// The configuration, checked.
@@ -58,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) ladder: alert_poller::Ladder,
     /// Call budgets.
     pub(crate) budget: BudgetConfig,
+    /// The webhook, if there is one.
+    pub(crate) notify: Option<NotifyConfig>,
     /// Each key with its printable value and where it came from, for `config show`.
     pub(crate) shown: Vec<(String, String, Origin)>,
     /// What is allowed but unwise, in sentences.
@@ -214,6 +218,7 @@ impl Config {
                 defender_per_hour: raw.budget.defender_per_hour,
                 token_per_second: raw.budget.token_per_second,
             },
+            notify: notify::check(&raw.notify)?,
             shown: layers.shown(),
             warnings,
         };
@@ -248,7 +253,12 @@ impl Config {
         let urls = [self.database.url_file(), self.database.migrate_url_file.as_deref()];
         let apps = apps.filter_map(|(_, file, what)| shared_with_group(file, what));
         let urls = urls.into_iter().flatten().filter_map(|file| shared_with_group(file, "a database URL"));
-        ring.warning().map(str::to_owned).into_iter().chain(apps).chain(urls).collect()
+        let webhook = self
+            .notify
+            .iter()
+            .flat_map(|notify| [(&notify.url_file, "the webhook's address"), (&notify.secret_file, "the webhook's signing secret")]);
+        let webhook = webhook.filter_map(|(file, what)| shared_with_group(file, what));
+        ring.warning().map(str::to_owned).into_iter().chain(apps).chain(urls).chain(webhook).collect()
     }
 
     /// The folder of the embedded Postgres.

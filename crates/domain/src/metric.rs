@@ -53,3 +53,7 @@ pub const DATABASE_UP: &str = "tocsin_database_up";
 pub const DATABASE_SECONDS: &str = "tocsin_database_seconds";
 /// Gauge, seconds since 1970: when the watchdog of the service manager was last fed; only where it has one.
 pub const WATCHDOG_FED: &str = "tocsin_watchdog_fed_timestamp_seconds";
+/// Counter `{outcome="delivered|failed|given-up"}`: tries of the webhook, and messages that were given up.
+pub const NOTIFICATIONS: &str = "tocsin_notify_total";
+/// Gauge, seconds since 1970: since when the webhook has failed; 0 while it works, or where another replica tells.
+pub const NOTIFY_FAILING_SINCE: &str = "tocsin_notify_failing_since_timestamp_seconds";

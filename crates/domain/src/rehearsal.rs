@@ -12,7 +12,7 @@
 //! `@3` means the third time and only then; without it every time. A point that was passed is counted, so that a
 //! run can prove that it fired ([`passed`]).
 
-/// Every point that a daemon passes. A name that is neither here nor in [`COMMAND_POINTS`] is a mistake and panics in a
+/// Every point that a daemon passes. A name that is neither here nor in [`COMMAND_POINTS`] or [`NOTIFY_POINTS`] is a mistake and panics in a
 /// rehearsal.
 pub const POINTS: &[&str] = &[
     // token-refresher
@@ -62,6 +62,12 @@ pub const COMMAND_POINTS: &[&str] = &[
     "rotate.batch-committed",
     "retire.noted",
     "retire.removed",
+];
+
+/// The points that a daemon passes only where it tells somebody.
+pub const NOTIFY_POINTS: &[&str] = &[
+    // notifier
+    "notify.sent",
 ];
 
 /// Every bug that can be planted. The suites have to go red for each of them.

@@ -169,7 +169,7 @@ def check_drift(known):
     """The schema has exactly the daemon's keys, but for those that are the chart's business."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     config = schema["properties"]["config"]["properties"]
-    ours = {"database": None, "ops": None, "state_dir": None, "console": None, "vault": {"key_file"}}
+    ours = {"database": None, "ops": None, "state_dir": None, "console": None, "notify": None, "vault": {"key_file"}}
     for section, keys in known["defaults"].items():
         hidden = ours.get(section, set())
         if hidden is not None:

@@ -32,6 +32,10 @@ pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure
     for (name, app) in &config.apps {
         read_credential(&app.credential).map_err(|error| unusable(format!("apps.{name}: {error}")))?;
     }
+    if let Some(notify) = &config.notify {
+        // Nobody would miss what is never told.
+        notify.endpoint().map_err(unusable)?;
+    }
     for warning in config.shared_files(&ring) {
         tracing::warn!("{warning}");
     }

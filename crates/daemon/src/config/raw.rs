@@ -24,6 +24,7 @@ pub(super) struct Raw {
     pub(super) poll: Poll,
     pub(super) ladder: Ladder,
     pub(super) budget: Budget,
+    pub(super) notify: Notify,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +116,20 @@ pub(super) struct Ladder {
     pub(super) compare_reach: Duration,
     #[serde(deserialize_with = "time_of_day")]
     pub(super) compare_at: Duration,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Notify {
+    pub(super) url_file: String,
+    pub(super) secret_file: String,
+    #[serde(deserialize_with = "duration")]
+    pub(super) alive_every: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) repeat_after: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) give_up_after: Duration,
+    pub(super) allow_private: bool,
+    pub(super) allow_plaintext: bool,
 }
 
 #[derive(Deserialize)]

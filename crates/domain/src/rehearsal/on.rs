@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{BUGS, COMMAND_POINTS, POINTS, Rehearsed};
+use super::{BUGS, COMMAND_POINTS, NOTIFY_POINTS, POINTS, Rehearsed};
 use crate::chance::{Chance, SeededChance};
 
 /// What happens at a point.
@@ -127,7 +127,7 @@ fn known(list: &'static [&'static str], name: &str) -> &'static str {
 }
 
 fn known_point(name: &str) -> &'static str {
-    COMMAND_POINTS.iter().copied().find(|known| *known == name).unwrap_or_else(|| known(POINTS, name))
+    COMMAND_POINTS.iter().chain(NOTIFY_POINTS).copied().find(|known| *known == name).unwrap_or_else(|| known(POINTS, name))
 }
 
 /// Asks the rehearsal of this thread, or else that of the process.
