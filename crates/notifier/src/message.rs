@@ -59,8 +59,10 @@ impl Message {
     pub(crate) fn of(change: &Change) -> Option<Self> {
         let name = change.name.clone().unwrap_or_default();
         let was_ill = change.before.as_deref().is_some_and(is_ill);
-        let reason = change.reason.clone().unwrap_or_default();
-        let action = change.action.as_deref().map(|action| format!(" What to do: {action}.")).unwrap_or_default();
+        // Reasons and actions are written without a full stop, but for those that Microsoft words.
+        let bare = |text: &Option<String>| text.as_deref().unwrap_or_default().trim_end_matches('.').to_owned();
+        let reason = bare(&change.reason);
+        let action = if change.action.is_some() { format!(" What to do: {}.", bare(&change.action)) } else { String::new() };
         let (kind, text) = match (change.subject.as_str(), change.condition.as_str()) {
             ("gap", "open") => ("gap.opened", format!("A stretch of the alerts of {name} could not be read: {reason}.")),
             ("lost", _) => ("gap.lost", format!("Alerts of {name} cannot be read any more: {reason}.{action}")),
@@ -75,9 +77,9 @@ impl Message {
         if change.before.is_none() && !is_ill(&change.condition) {
             return None;
         }
-        let tenant = (change.tenant != EVERYBODY).then(|| Tenant { directory_id: change.tenant, name });
+        let tenant = (change.tenant != EVERYBODY).then_some(Tenant { directory_id: change.tenant, name });
         let data = Data {
-            text: text.replace("..", "."),
+            text,
             tenant,
             state: change.condition.clone(),
             before: change.before.clone(),

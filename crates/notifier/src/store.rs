@@ -233,7 +233,7 @@ pub(crate) async fn life(tx: &mut PgConnection, every: Duration) -> Result<Life,
     sqlx::query_as(
         "-- notifications::life
          with due as (
-             select not exists (
+             select $2 > 0 and not exists (
                  select from tocsin.notified where tenant = $1 and subject = 'alive' and since > now() - $2 * interval '1 second'
              ) as it
          )

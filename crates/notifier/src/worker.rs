@@ -150,7 +150,7 @@ impl Notifier {
             let message = Message::plain("database.recovered", "well", since, now, text);
             store::put(&mut tx, EVERYBODY, "database", "well", &message).await?;
         }
-        if life.due && self.settings.alive_every > Duration::ZERO {
+        if life.due {
             let text =
                 format!("tocsin is alive: {} customers are seen, {} are not, {} are not to be read.", life.seen, life.blind, life.others);
             let message = Message::plain("tocsin.alive", "alive", now, now, text);
