@@ -60,6 +60,7 @@ async fn lint(metrics: &str) -> anyhow::Result<String> {
 }
 
 #[tokio::test]
+#[allow(clippy::print_stderr, reason = "whoever reads the run must see what was not tried")]
 async fn a_real_prometheus_fires_the_real_rule_when_a_customer_takes_his_consent_back_and_resolves_it() -> anyhow::Result<()> {
     let access_lifetime = (Duration::from_secs(4), Duration::from_secs(6));
     let cloud = Settings { tenants: 2, history: 5, access_lifetime, sources: SourceMix::GraphOnly, ..Settings::default() };

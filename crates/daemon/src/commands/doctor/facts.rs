@@ -126,7 +126,7 @@ pub(super) struct ServerFacts {
     /// The private tables, partitions one by one.
     pub(super) tables: Vec<TableFacts>,
     /// How the webhook fares.
-    pub(super) webhook: Option<notifier::Standing>,
+    pub(super) webhook: Option<Box<notifier::Standing>>,
     /// Rows by table, for the archive.
     pub(super) counts: Vec<(String, i64)>,
 }
