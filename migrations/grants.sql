@@ -20,6 +20,7 @@ begin
             tocsin.incident, tocsin.incident_redirect, tocsin.reread, tocsin.reconciliation,
             tocsin.tenant_access, tocsin.tenant_consent, tocsin.app_clock, tocsin.clock_warning,
             tocsin.partial_sight,
+            tocsin.notified, tocsin.notification, tocsin.notifier,
             tocsin.link, tocsin.sign_in, tocsin.candidate to tocsin_ingest;
         revoke delete on tocsin.alert, tocsin.incident from tocsin_ingest;
         grant insert on tocsin.alert_version, tocsin.alert_event to tocsin_ingest;

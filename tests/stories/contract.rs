@@ -101,6 +101,14 @@ async fn every_metric_of_the_contract_is_there_with_its_labels_and_tells_no_name
         ("tocsin_quarantined_total", &["source"], &["source=graph-alerts", "source=mde-alerts"]),
         ("tocsin_lease_held", &[], &[]),
         ("tocsin_build_info", &["version"], &[]),
+        ("tocsin_feed_last_success_timestamp_seconds", &[], &[]),
+        ("tocsin_blind_tenants", &["since"], &[]),
+        ("tocsin_open_gaps", &[], &[]),
+        ("tocsin_lease_changes_total", &[], &[]),
+        ("tocsin_database_up", &[], &[]),
+        ("tocsin_notify_total", &["outcome"], &[]),
+        ("tocsin_database_seconds_bucket", &["le"], &["le=+Inf"]),
+        ("tocsin_database_seconds_count", &[], &[]),
     ];
     let text = eventually("every metric is there", SOON, async || {
         let (_, text) = daemon.ops("/metrics").await.map_err(|error| vec![error.to_string()])?;

@@ -23,5 +23,7 @@ mod retention;
 mod rings;
 mod secrets;
 mod sight;
+mod signals;
 mod standalone;
 mod verify;
+mod webhook;

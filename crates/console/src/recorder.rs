@@ -99,6 +99,27 @@ pub(crate) fn describe() {
     describe_counter!(metric::LATE_FOUND, "Alerts that a rung of the ladder found and polling had missed.");
     describe_counter!(metric::REREADS, "Re-reads that came to their end, by errand.");
     describe_counter!(metric::RECONCILE_DIFFERENCES, "Differences between source and store that comparisons found, by kind.");
+    describe_gauge!(
+        metric::FEED_LAST_SUCCESS,
+        Unit::Seconds,
+        "The oldest last success among all feeds that should be read, in seconds since 1970."
+    );
+    describe_gauge!(metric::BLIND_TENANTS, "Active tenants that cannot be seen in whole, by for how long at least.");
+    describe_gauge!(metric::OPEN_GAPS, "Stretches that could not be read and may still be read.");
+    describe_counter!(metric::LEASE_CHANGES, "Tenants that this replica took or gave up.");
+    describe_gauge!(metric::DATABASE_UP, "1 while the database answers, 0 while it does not.");
+    describe_histogram!(metric::DATABASE_SECONDS, Unit::Seconds, "One small transaction about once a second, from begin to commit.");
+    describe_gauge!(metric::WATCHDOG_FED, Unit::Seconds, "When the watchdog of the service manager was last fed, in seconds since 1970.");
+    describe_counter!(metric::NOTIFICATIONS, "Tries of the webhook by outcome, and messages that were given up.");
+    describe_gauge!(
+        metric::NOTIFY_FAILING_SINCE,
+        Unit::Seconds,
+        "Since when the webhook has failed, in seconds since 1970; 0 while it works."
+    );
+    counter!(metric::LEASE_CHANGES).increment(0);
+    for outcome in ["delivered", "failed", "given-up"] {
+        counter!(metric::NOTIFICATIONS, "outcome" => outcome).increment(0);
+    }
     // Nought is news here: that nothing was missed can be seen from the start.
     for rung in domain::Errand::ALL.iter().filter(|errand| errand.is_rung()) {
         counter!(metric::LATE_FOUND, "rung" => rung.as_str()).increment(0);
@@ -135,7 +156,7 @@ mod tests {
                 if *name == metric::BUILD_INFO {
                 } else if name.ends_with("_total") {
                     metrics::counter!(*name).increment(1);
-                } else if name.ends_with("_seconds") {
+                } else if name.ends_with("_seconds") && !name.ends_with("_timestamp_seconds") {
                     metrics::histogram!(*name).record(0.3);
                 } else {
                     gauge!(*name).set(1.0);

@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Records that could not be understood, kept as they came.
     #[command(subcommand)]
     Quarantine(Quarantine),
+    /// The webhook that tells somebody.
+    #[command(subcommand)]
+    Notify(Notify),
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -243,6 +246,15 @@ pub(crate) struct AlertFilter {
     /// At most this many of the newest.
     #[arg(long, short = 'n', default_value_t = 50)]
     pub(crate) limit: u32,
+}
+
+/// `tocsin notify …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Notify {
+    /// Send one message that says that nothing has happened, and say what came back: exit 0 if it was taken, 1 if it
+    /// was refused, 69 if nobody answered.
+    #[command(after_help = "Examples:\n  tocsin notify test\n  tocsin notify test --json")]
+    Test,
 }
 
 /// `tocsin config …`

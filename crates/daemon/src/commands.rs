@@ -13,6 +13,7 @@ mod healthcheck;
 mod invite;
 mod key;
 mod man;
+mod notify;
 mod quarantine;
 mod reader;
 mod reconcile;
@@ -101,6 +102,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reconcile(options) => reconcile::run(&setting, &options).await,
         Command::Backfill(command) => backfill::run(&setting, command).await,
         Command::Quarantine(command) => quarantine::run(&setting, command).await,
+        Command::Notify(command) => notify::run(&setting, &command).await,
         Command::Config(command) => config::run(&setting, &command),
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
         Command::Audit(command) => audit::run(&setting, command).await,

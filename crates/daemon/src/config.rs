@@ -10,6 +10,7 @@ mod console;
 mod files;
 mod keys;
 mod ladder;
+mod notify;
 mod raw;
 mod retention;
 mod rooms;
@@ -28,6 +29,7 @@ pub(crate) use apps::{AppConfig, CredentialFiles};
 pub(crate) use console::ConsoleConfig;
 pub(crate) use files::Found;
 pub(crate) use keys::Origin;
+pub(crate) use notify::NotifyConfig;
 pub(crate) use secret_file::{read_secret_file, shared_with_group};
 
 /// The configuration, checked.
@@ -63,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) retention: sink::Retention,
     /// Call budgets.
     pub(crate) budget: BudgetConfig,
+    /// The webhook, if there is one.
+    pub(crate) notify: Option<NotifyConfig>,
     /// Each key with its printable value and where it came from, for `config show`.
     pub(crate) shown: Vec<(String, String, Origin)>,
     /// Files that are named by a relative path, and what was taken for each.
@@ -246,6 +250,7 @@ impl Config {
                 defender_per_hour: raw.budget.defender_per_hour,
                 token_per_second: raw.budget.token_per_second,
             },
+            notify: notify::check(&raw.notify)?,
             shown: layers.shown(),
             found,
             warnings,
@@ -281,7 +286,12 @@ impl Config {
         let urls = [self.database.url_file(), self.database.migrate_url_file.as_deref()];
         let apps = apps.filter_map(|(_, file, what)| shared_with_group(file, what));
         let urls = urls.into_iter().flatten().filter_map(|file| shared_with_group(file, "a database URL"));
-        ring.warning().map(str::to_owned).into_iter().chain(apps).chain(urls).collect()
+        let webhook = self
+            .notify
+            .iter()
+            .flat_map(|notify| [(&notify.url_file, "the webhook's address"), (&notify.secret_file, "the webhook's signing secret")]);
+        let webhook = webhook.filter_map(|(file, what)| shared_with_group(file, what));
+        ring.warning().map(str::to_owned).into_iter().chain(apps).chain(urls).chain(webhook).collect()
     }
 
     /// The folder of the embedded Postgres.

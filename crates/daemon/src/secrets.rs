@@ -43,6 +43,10 @@ pub(crate) fn usable(config: &Config) -> Result<KeyRing, Failure> {
     for (name, app) in &config.apps {
         read_credential(&app.credential).map_err(|error| unusable(&format!("apps.{name}: {error}")))?;
     }
+    if let Some(notify) = &config.notify {
+        // Nobody would miss what is never told.
+        notify.endpoint().map_err(|error| unusable(&error))?;
+    }
     Ok(ring)
 }
 

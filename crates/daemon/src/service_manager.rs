@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use console::OpsState;
 use domain::health::Headline;
+use domain::{Clock as _, SystemClock, metric};
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -74,6 +75,8 @@ pub(crate) async fn attend(ops: OpsState, headline: watch::Receiver<Headline>, s
                 report(&silent, &stuck, watchdog);
                 if stuck.is_empty() && watchdog.is_some() {
                     tell(&[NotifyState::Watchdog]);
+                    let now = SystemClock.now().to_timestamp().map_or(0, |now| now.as_second());
+                    metrics::gauge!(metric::WATCHDOG_FED).set(now as f64);
                 }
                 silent = stuck;
             }

@@ -13,6 +13,7 @@ use console::{Configuration, ConsentState, OpsState, consent_router, ops_router,
 use domain::health::{Headline, Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
+use notifier::{Client, Notifier};
 use sink::{CursorStore, Keeper, PgStore, SinkWorker};
 use sqlx::PgPool;
 use tenant_registry::{Registry, RegistryWorker, Upkeep};
@@ -99,6 +100,15 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     .following(poller_settings)
     .telling(headline_out);
     let keeper = Keeper::new(pool.clone(), clock.clone());
+    // Nobody is told unless the configuration names an address. It is read anew at every use, as secrets are.
+    let webhook = match config.notify.clone() {
+        Some(notify) => {
+            let client = Client::new(notify.egress).map_err(|error| failed(&error))?;
+            let (settings, endpoint) = (notify.settings, Arc::new(move || notify.endpoint()));
+            Some(Notifier::new(pool.clone(), settings, client, endpoint, clock.clone(), chance.clone()))
+        }
+        None => None,
+    };
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let enrol = Enrol::new(
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
@@ -130,6 +140,9 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     stages.beside("refresher", |stop| refresher.run(stop));
     stages.beside("registry's upkeep", |stop| upkeep.run(stop));
     stages.beside("retention", |stop| keeper.run(stop));
+    if let Some(webhook) = webhook {
+        stages.beside("webhook", |stop| webhook.run(stop));
+    }
     stages.add("registry", |stop| registry.run(stop));
     stages.add("metrics upkeep", |stop| async move {
         console::upkeep(metrics, stop).await;

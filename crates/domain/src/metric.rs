@@ -39,3 +39,21 @@ pub const RECONCILE_DIFFERENCES: &str = "tocsin_reconcile_difference_total";
 pub const CLOCK_TENANTS: &str = "tocsin_clock_tenants";
 /// Gauge: tenants whose account probably sees only part of the device groups.
 pub const PARTIAL_SIGHTS: &str = "tocsin_partial_sight_tenants";
+/// Gauge, seconds since 1970: the oldest last success among all feeds that should be read, whoever holds them.
+pub const FEED_LAST_SUCCESS: &str = "tocsin_feed_last_success_timestamp_seconds";
+/// Gauge `{since="0m|15m|1d"}`: active tenants that cannot be seen in whole, for at least so long.
+pub const BLIND_TENANTS: &str = "tocsin_blind_tenants";
+/// Gauge: stretches that could not be read and may still be read, not healed yet.
+pub const OPEN_GAPS: &str = "tocsin_open_gaps";
+/// Counter: tenants that this replica took or gave up.
+pub const LEASE_CHANGES: &str = "tocsin_lease_changes_total";
+/// Gauge: 1 while the database answers the registry, which asks about once a second.
+pub const DATABASE_UP: &str = "tocsin_database_up";
+/// Histogram, seconds: one small transaction, about once a second, from begin to commit.
+pub const DATABASE_SECONDS: &str = "tocsin_database_seconds";
+/// Gauge, seconds since 1970: when the watchdog of the service manager was last fed; only where it has one.
+pub const WATCHDOG_FED: &str = "tocsin_watchdog_fed_timestamp_seconds";
+/// Counter `{outcome="delivered|failed|given-up"}`: tries of the webhook, and messages that were given up.
+pub const NOTIFICATIONS: &str = "tocsin_notify_total";
+/// Gauge, seconds since 1970: since when the webhook has failed; 0 while it works, or where another replica tells.
+pub const NOTIFY_FAILING_SINCE: &str = "tocsin_notify_failing_since_timestamp_seconds";

@@ -12,8 +12,8 @@
 //! `@3` means the third time and only then; without it every time. A point that was passed is counted, so that a
 //! run can prove that it fired ([`passed`]).
 
-/// Every step that a daemon passes. A name that is neither here nor in [`COMMAND_POINTS`] or [`STAGE_POINTS`] is a mistake
-/// and panics in a rehearsal.
+/// Every step that a daemon passes. A name that is neither here nor in [`COMMAND_POINTS`], [`STAGE_POINTS`] or
+/// [`NOTIFY_POINTS`] is a mistake and panics in a rehearsal.
 pub const POINTS: &[&str] = &[
     // token-refresher
     "refresh.before-call",
@@ -69,6 +69,12 @@ pub const COMMAND_POINTS: &[&str] = &[
 pub const STAGE_POINTS: &[&str] = &[
     // alert-poller
     "poller.beat",
+];
+
+/// The points that a daemon passes only where it tells somebody.
+pub const NOTIFY_POINTS: &[&str] = &[
+    // notifier
+    "notify.sent",
 ];
 
 /// Every bug that can be planted. The suites have to go red for each of them.

@@ -10,6 +10,7 @@ use sqlx::{PgPool, PgTransaction};
 pub(crate) mod audit;
 pub(crate) mod candidates;
 pub(crate) mod clocks;
+pub(crate) mod counts;
 pub(crate) mod erasures;
 pub(crate) mod leases;
 pub(crate) mod links;

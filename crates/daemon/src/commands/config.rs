@@ -67,6 +67,9 @@ fn check(setting: &Setting) -> Result<Vec<String>, Failure> {
             }
         }
     }
+    if let Some(notify) = &config.notify {
+        notify.endpoint().map_err(|error| unusable(&error))?;
+    }
     if let Some(UrlSource::File(file)) = &config.database.url {
         read_secret_file(file, "a database URL").map_err(|error| unusable(&format!("database.url_file: {error}")))?;
     }

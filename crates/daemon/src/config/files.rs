@@ -67,6 +67,8 @@ impl Folders<'_> {
         let mut texts = vec![
             ("database.url_file".to_owned(), &mut raw.database.url_file),
             ("database.migrate_url_file".to_owned(), &mut raw.database.migrate_url_file),
+            ("notify.url_file".to_owned(), &mut raw.notify.url_file),
+            ("notify.secret_file".to_owned(), &mut raw.notify.secret_file),
         ];
         for (name, app) in &mut raw.apps {
             let files = [

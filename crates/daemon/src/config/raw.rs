@@ -25,6 +25,7 @@ pub(super) struct Raw {
     pub(super) ladder: Ladder,
     pub(super) retention: Retention,
     pub(super) budget: Budget,
+    pub(super) notify: Notify,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +131,20 @@ pub(super) struct Retention {
     pub(super) gaps: Option<Duration>,
     #[serde(deserialize_with = "duration_or_ever")]
     pub(super) comparisons: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Notify {
+    pub(super) url_file: String,
+    pub(super) secret_file: String,
+    #[serde(deserialize_with = "duration")]
+    pub(super) alive_every: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) repeat_after: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(super) give_up_after: Duration,
+    pub(super) allow_private: bool,
+    pub(super) allow_plaintext: bool,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{BUGS, COMMAND_POINTS, POINTS, Rehearsed, STAGE_POINTS};
+use super::{BUGS, COMMAND_POINTS, NOTIFY_POINTS, POINTS, Rehearsed, STAGE_POINTS};
 use crate::chance::{Chance, SeededChance};
 
 /// What happens at a point.
@@ -127,7 +127,8 @@ fn known(list: &'static [&'static str], name: &str) -> &'static str {
 }
 
 fn known_point(name: &str) -> &'static str {
-    COMMAND_POINTS.iter().chain(STAGE_POINTS).copied().find(|known| *known == name).unwrap_or_else(|| known(POINTS, name))
+    let others = COMMAND_POINTS.iter().chain(STAGE_POINTS).chain(NOTIFY_POINTS);
+    others.copied().find(|known| *known == name).unwrap_or_else(|| known(POINTS, name))
 }
 
 /// Asks the rehearsal of this thread, or else that of the process.

@@ -37,6 +37,7 @@ impl Beacon {
         now: Instant,
     ) -> Self {
         metrics::gauge!(metric::LEASES_HELD).set(0);
+        metrics::gauge!(metric::DATABASE_UP).set(0);
         let compared = (now, clock.now());
         Self { clock, tenants, status, fault: None, trusted_until: now, replicas: NonZeroU32::MIN, compared, slept: false }
     }
@@ -63,7 +64,6 @@ impl Beacon {
                 seconds = slept.as_secs(),
                 "the machine slept, or its clock was set forward: the leases are renewed before they are believed"
             );
-            metrics::gauge!(metric::LEASES_HELD).set(0);
             self.withdraw(now.0);
         }
     }
@@ -76,11 +76,13 @@ impl Beacon {
 
     pub(super) fn well(&mut self) {
         self.fault = None;
+        metrics::gauge!(metric::DATABASE_UP).set(1);
         self.beat();
     }
 
     pub(super) fn faulty(&mut self, fault: String) {
         self.fault = Some(fault);
+        metrics::gauge!(metric::DATABASE_UP).set(0);
         self.beat();
     }
 
@@ -95,7 +97,17 @@ impl Beacon {
     }
 
     fn withdraw(&self, trusted_until: Instant) {
-        self.tenants.send_replace(Arc::new(TenantSet { replicas: self.replicas, ..TenantSet::empty(trusted_until) }));
+        self.show(trusted_until, BTreeMap::new());
+    }
+
+    /// Makes these the published tenants, and counts who came and who went.
+    fn show(&self, trusted_until: Instant, tenants: BTreeMap<TenantId, Arc<HeldTenant>>) {
+        metrics::gauge!(metric::LEASES_HELD).set(tenants.len() as f64);
+        let before = self.tenants.send_replace(Arc::new(TenantSet { trusted_until, replicas: self.replicas, tenants }));
+        let after = self.tenants.borrow();
+        let came = after.tenants.keys().filter(|tenant| !before.tenants.contains_key(tenant)).count();
+        let went = before.tenants.keys().filter(|tenant| !after.tenants.contains_key(tenant)).count();
+        metrics::counter!(metric::LEASE_CHANGES).increment((came + went) as u64);
     }
 
     /// Publishes these tenants, if they or the trust in them are other than before.
@@ -108,8 +120,7 @@ impl Beacon {
         if before.trusted_until == self.trusted_until && before.replicas == self.replicas && before.tenants == tenants {
             return;
         }
-        metrics::gauge!(metric::LEASES_HELD).set(tenants.len() as f64);
-        self.tenants.send_replace(Arc::new(TenantSet { trusted_until: self.trusted_until, replicas: self.replicas, tenants }));
+        self.show(self.trusted_until, tenants);
     }
 
     /// Withdraws the published tenants once trust in the leases has ended.
@@ -123,7 +134,6 @@ impl Beacon {
             published.trusted_until
         };
         tracing::warn!("the leases could not be renewed in time: no tenant is looked after until the database is back");
-        metrics::gauge!(metric::LEASES_HELD).set(0);
         self.withdraw(until);
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::{Fence, HeldTenant, ReplicaId, TenantId, TenantState, Ticks, metric, rehearsal};
 use sqlx::PgPool;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::clocks::{self, Look};
 use super::news::{News, OpenTroubles, Written, origin_of, storable};
@@ -15,7 +16,7 @@ use crate::config::{Config, shown_after};
 use crate::process;
 use crate::registry::Registry;
 use crate::store::replicas::Survey;
-use crate::store::{self, leases, replicas, tenants, troubles};
+use crate::store::{self, counts, leases, replicas, tenants, troubles};
 
 pub(super) struct Rounds {
     registry: Registry,
@@ -75,6 +76,7 @@ impl Rounds {
 
     /// Announces us, and sees who else is there and whether anything changed.
     pub(super) async fn look(&self) -> Result<View, sqlx::Error> {
+        let asked = Instant::now();
         let mut tx = store::begin(&self.pool).await?;
         replicas::announce(&mut tx, self.me, self.config.process.as_str(), &self.registry.key_ids()).await?;
         let others = replicas::others(&mut tx, self.me, self.config.replica_gone_after).await?;
@@ -87,6 +89,7 @@ impl Rounds {
         }
         let survey = replicas::survey(&mut tx).await?;
         tx.commit().await?;
+        metrics::histogram!(metric::DATABASE_SECONDS).record(asked.elapsed().as_secs_f64());
         if freed > 0 {
             tracing::info!(count = freed, "freed the tenants of a process of this machine that is gone");
         }
@@ -118,14 +121,20 @@ impl Rounds {
         let held = leases::held(&mut *tx, self.me).await?;
         let rows = troubles::open(&mut *tx, self.me).await?;
         let faults = troubles::faults(&mut *tx).await?;
-        let counts = tenants::count_by_state(&mut *tx).await?;
+        let states = tenants::count_by_state(&mut *tx).await?;
+        let counts = counts::read(&mut *tx).await?;
         replicas::forget_old(&mut tx).await?;
         tx.commit().await?;
         // Every state is there from the start, so that an alert rule on one never looks into a void.
         for state in TenantState::ALL {
-            let count = counts.iter().find(|(word, _)| word == state.as_str()).map_or(0, |(_, count)| *count);
+            let count = states.iter().find(|(word, _)| word == state.as_str()).map_or(0, |(_, count)| *count);
             metrics::gauge!(metric::TENANTS, "state" => state.as_str()).set(count as f64);
         }
+        for (since, count) in [("0m", counts.blind), ("15m", counts.blind_15m), ("1d", counts.blind_1d)] {
+            metrics::gauge!(metric::BLIND_TENANTS, "since" => since).set(count as f64);
+        }
+        metrics::gauge!(metric::FEED_LAST_SUCCESS).set(counts.oldest_success);
+        metrics::gauge!(metric::OPEN_GAPS).set(counts.open_gaps as f64);
         Ok(Read { held, open: OpenTroubles::from_rows(rows, faults) })
     }
 

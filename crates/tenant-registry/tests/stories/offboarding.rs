@@ -13,7 +13,7 @@ use crate::world::{CLIENT, World, eventually, id, quick, rules, world};
 
 /// Tables with a row for a tenant that stay when its alerts are deleted: the tombstone, its lease, what was destroyed
 /// with the removal itself, and the record of all this.
-const STAY: [&str; 16] = [
+const STAY: [&str; 18] = [
     "tenant",
     "lease",
     "tenant_key",
@@ -29,6 +29,8 @@ const STAY: [&str; 16] = [
     "link",
     "sign_in",
     "candidate",
+    "notified",
+    "notification",
     "reader_tenant",
 ];
 const GO: [&str; 11] = [

@@ -74,6 +74,7 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         bytes: row.try_get("bytes")?,
         autovacuum: row.try_get("autovacuum")?,
         tables: tables(pool).await?,
+        webhook: Some(Box::new(notifier::standing(pool).await?)),
         counts,
     })
 }

@@ -47,6 +47,8 @@ pub(super) struct ConfigFacts {
     pub(super) private_warnings: Vec<String>,
     /// Key ring and a credential come from one place.
     pub(super) together: bool,
+    /// Whether somebody is to be told by a webhook; and if so, why its files cannot be used.
+    pub(super) private_webhook: Option<Result<(), String>>,
 }
 
 /// The key ring and what it opens.
@@ -129,6 +131,8 @@ pub(super) struct ServerFacts {
     pub(super) autovacuum: bool,
     /// The private tables, partitions one by one.
     pub(super) tables: Vec<TableFacts>,
+    /// How the webhook fares.
+    pub(super) webhook: Option<Box<notifier::Standing>>,
     /// Rows by table, for the archive.
     pub(super) counts: Vec<(String, i64)>,
 }

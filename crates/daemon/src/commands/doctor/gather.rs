@@ -70,7 +70,8 @@ fn configuration(config: &Config, ring: Option<&KeyRing>) -> ConfigFacts {
     let shared = ring.map(|ring| config.shared_files(ring)).unwrap_or_default();
     let mut private_warnings = config.warnings.clone();
     private_warnings.extend(shared);
-    ConfigFacts { private_warnings, together: config.kept_together }
+    let private_webhook = config.notify.as_ref().map(|notify| notify.endpoint().map(drop));
+    ConfigFacts { private_warnings, together: config.kept_together, private_webhook }
 }
 
 fn key_ring(config: &Config) -> (KeyFacts, Option<KeyRing>) {
