@@ -90,6 +90,14 @@ pub(crate) enum Db {
     Migrate,
     /// List migrations; exit 3 when some are pending or the schema is newer than this program.
     Status,
+    /// Throw away what is derived from alerts (evidence, roll-ups, findings) and have running daemons derive it again.
+    ///
+    /// Alerts, their versions and their history are not touched. Until it is done dashboards show less than there is;
+    /// how far it has come stands in dash.digest_health and in `tocsin doctor`.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin db rebuild\n\
+        \x20 tocsin db rebuild --json")]
+    Rebuild,
 }
 
 /// `tocsin key …`

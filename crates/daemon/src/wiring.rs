@@ -3,13 +3,14 @@
 //! ```text
 //! registry ──tenants──► refresher, poller        poller ──inbox──► sink ──(oneshot)──► poller
 //! refresher, poller ──reports──► registry        every stage ──status──► ops endpoint
-//! refresher ──(is a redemption in flight?)──► registry
+//! refresher ──(is a redemption in flight?)──► registry        registry ──tenants──► digest (reads what the sink stored)
 //! ```
 
 use std::sync::Arc;
 
 use alert_poller::{MicrosoftSource, Poller};
 use console::{ConsentState, OpsState, consent_router, ops_router, serve, serve_consent_at};
+use digester::DigestWorker;
 use domain::health::{Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
@@ -48,6 +49,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let (refresher_says, refresher_status) = status();
     let (poller_says, poller_status) = status();
     let (sink_says, sink_status) = status();
+    let (digest_says, digest_status) = status();
 
     // How often a login host is asked: the refresher, the pages and the second certificate of an app share it.
     let lanes = Arc::new(token_refresher::Lanes::new(&clouds, config.token_per_second(), &tenants));
@@ -79,7 +81,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
             cursors: Arc::new(CursorStore::new(pool.clone())),
             clock: clock.clone(),
             chance: chance.clone(),
-            tenants,
+            tenants: tenants.clone(),
             sink: inbox_out,
             sink_status: sink_status.clone(),
             reports: reports_out,
@@ -87,6 +89,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         },
         config.poller(),
     );
+    let digest = DigestWorker::new(digester::Deps { pool: pool.clone(), tenants, clock: clock.clone(), status: digest_says });
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let enrol = Enrol::new(
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
@@ -102,6 +105,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         (Stage::Refresher, refresher_status),
         (Stage::Poller, poller_status),
         (Stage::Sink, sink_status),
+        (Stage::Digest, digest_status),
     ];
     let router = ops_router(OpsState::new(watched, clock, metrics.clone()));
     let address = ops.local_addr().map_err(|error| failed(&error))?;
@@ -110,6 +114,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let mut stages = Stages::default();
     stages.add("poller", |stop| poller.run(stop));
     stages.add("sink", |stop| sink.run(stop));
+    stages.add("digest", |stop| digest.run(stop));
     stages.beside("refresher", |stop| refresher.run(stop));
     stages.beside("registry's upkeep", |stop| upkeep.run(stop));
     stages.add("registry", |stop| registry.run(stop));

@@ -14,6 +14,8 @@ pub enum Stage {
     Poller,
     /// Storing (`sink`).
     Sink,
+    /// Deriving what dashboards read (`digester`).
+    Digest,
 }
 
 impl Stage {
@@ -24,6 +26,7 @@ impl Stage {
             Self::Refresher => "refresher",
             Self::Poller => "poller",
             Self::Sink => "sink",
+            Self::Digest => "digest",
         }
     }
 }

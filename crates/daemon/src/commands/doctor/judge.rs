@@ -26,6 +26,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(machine::audit(server));
         checks.push(machine::daemons(server, &facts.daemon));
         checks.push(machine::leases(server));
+        checks.push(strain::digest(server));
     }
     checks.push(machine::endpoint(&facts.daemon, &facts.database));
     checks.extend(facts.hosts.iter().map(machine::host));
