@@ -59,6 +59,9 @@ async fn a_transaction_that_changed_more_than_fits_becomes_a_sweep(pool: PgPool)
         fence.tenant
     );
     run(&pool, &insert).await;
+    while !look(&pool, &[fence.tenant]).await.unwrap()[0].ready {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     assert_eq!(step(&pool, Right::Lease(fence), false).await.unwrap(), Stepped::Moved { alerts: 0, more: true });
     assert_eq!(derive(&pool, Right::Lease(fence)).await, 5001);
     assert_eq!(number(&pool, "select sum(alerts)::bigint from dash.alert_hour").await, 5001);
