@@ -179,10 +179,7 @@ const READ_SIDE: &[(&str, &str)] = &[
     ),
     ("gap", "directory_id uuid, source text, from_at timestamptz, to_at timestamptz, reason text, healed_at timestamptz"),
     ("quarantine", "directory_id uuid, source text, seen_at timestamptz, reason text, raw_bytes bytea"),
-    (
-        "evidence",
-        "directory_id uuid, tenant text, alert_id text, kind text, value text, role text, verdict text, created_at timestamptz",
-    ),
+    ("evidence", "directory_id uuid, tenant text, alert_id text, kind text, value text, role text, verdict text, created_at timestamptz"),
     ("technique_day", "directory_id uuid, tenant text, day date, technique text, alerts bigint"),
     ("alert_day", "directory_id uuid, tenant text, day date, severity text, status text, service_source text, alerts bigint"),
     (
@@ -292,11 +289,9 @@ async fn a_reader_reads_the_read_side_and_nothing_else_and_the_daemon_can_change
             .await
             .with_context(|| format!("the reader may read dash.{view}"))?;
         assert!(rows > 0 || *view == "gap", "dash.{view} is empty");
-        for sql in [
-            format!("delete from dash.{view}"),
-            format!("update dash.{view} set {0} = {0}", names[0]),
-            format!("drop view dash.{view}"),
-        ] {
+        for sql in
+            [format!("delete from dash.{view}"), format!("update dash.{view} set {0} = {0}", names[0]), format!("drop view dash.{view}")]
+        {
             // 55000: a view over several tables cannot be written through at all.
             let code = refusal(&mut reader, &sql).await?;
             assert!(code.as_deref() == FORBIDDEN || code.as_deref() == Some("55000"), "{sql}: {code:?}");

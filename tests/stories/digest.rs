@@ -35,7 +35,8 @@ const RECOUNTS: &[(&str, &str)] = &[
 ];
 
 /// Things that the bodies name at the top of their evidence: each has to be found.
-const NAMED: &[(&str, &str)] = &[("ip", "e ->> 'ipAddress'"), ("device", "e ->> 'deviceDnsName'"), ("url", "e ->> 'url'"), ("mailbox", "e ->> 'primaryAddress'")];
+const NAMED: &[(&str, &str)] =
+    &[("ip", "e ->> 'ipAddress'"), ("device", "e ->> 'deviceDnsName'"), ("url", "e ->> 'url'"), ("mailbox", "e ->> 'primaryAddress'")];
 
 async fn assert_derived(world: &World) -> anyhow::Result<()> {
     for (derived, recount) in RECOUNTS {
@@ -48,7 +49,9 @@ async fn assert_derived(world: &World) -> anyhow::Result<()> {
              where json_typeof(e) = 'object' and trim({member}) <> '' and left({member}, 1) <> '{{' and length({member}) < 1000"
         );
         anyhow::ensure!(world.count(&named).await? > 0, "no alert names a {kind}, so this proves nothing");
-        let missing = world.count(&format!("({named}) except (select directory_id, alert_id, value from dash.evidence where kind = '{kind}')")).await?;
+        let missing = world
+            .count(&format!("({named}) except (select directory_id, alert_id, value from dash.evidence where kind = '{kind}')"))
+            .await?;
         anyhow::ensure!(missing == 0, "{missing} things of kind {kind} are missing in dash.evidence");
     }
     Ok(())

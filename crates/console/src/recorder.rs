@@ -94,7 +94,11 @@ pub(crate) fn describe() {
     describe_counter!(metric::CONSENT_REFUSED, "Requests and answers that the pages of the consent flow refused, by outcome.");
     describe_counter!(metric::GAPS, "Stretches of a source that could not be read, by source.");
     describe_histogram!(metric::COMMIT_SECONDS, Unit::Seconds, "One batch, from received to committed.");
-    describe_gauge!(metric::DIGEST_LAG, Unit::Seconds, "How long the oldest change of a tenant held here waits to reach evidence and roll-ups.");
+    describe_gauge!(
+        metric::DIGEST_LAG,
+        Unit::Seconds,
+        "How long the oldest change of a tenant held here waits to reach evidence and roll-ups."
+    );
     describe_counter!(metric::LATE_FOUND, "Alerts that a rung of the ladder found and polling had missed.");
     describe_counter!(metric::REREADS, "Re-reads that came to their end, by errand.");
     describe_counter!(metric::RECONCILE_DIFFERENCES, "Differences between source and store that comparisons found, by kind.");

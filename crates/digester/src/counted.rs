@@ -154,7 +154,9 @@ mod tests {
     #[test]
     fn lateness_falls_into_the_first_bound_that_holds_it() {
         let visible = at("2026-11-20T07:59:59Z");
-        for (late, bound) in [(0, 0), (1000, 0), (1001, 1), (60_000, 7), (86_400_000, LAG_SECONDS.len() - 1), (86_400_001, LAG_SECONDS.len())] {
+        for (late, bound) in
+            [(0, 0), (1000, 0), (1001, 1), (60_000, 7), (86_400_000, LAG_SECONDS.len() - 1), (86_400_001, LAG_SECONDS.len())]
+        {
             let mut moves = Moves::default();
             let stored = visible.plus(Duration::from_millis(late));
             moves.version(visible, stored);

@@ -266,7 +266,8 @@ mod tests {
                 let optional = path.contains("[]") || path.contains("analytic");
                 assert!(!found.is_empty() || optional, "{told}: {path}");
                 for value in found {
-                    let fits = if *kind == 'n' { value.is_i64() || value.is_u64() } else { value.as_str().is_some_and(|text| !text.is_empty()) };
+                    let fits =
+                        if *kind == 'n' { value.is_i64() || value.is_u64() } else { value.as_str().is_some_and(|text| !text.is_empty()) };
                     assert!(fits || (optional && told == "sparse" && value.is_null()), "{told}: {path} is {value}");
                 }
             }
@@ -293,7 +294,10 @@ mod tests {
         let named = Thing { file_name: Some("x.exe".into()), ..thing(Kind::FileHash, &hash) };
         let file = &evidence(&named)["file"];
         assert_eq!((&file["name"], &file["hashes"][0]["algorithm_id"]), (&json!("x.exe"), &json!(3)));
-        assert_eq!(event["finding_info"]["attacks"][1], json!({ "technique": { "uid": "T1564" }, "sub_technique": { "uid": "T1564.001" } }));
+        assert_eq!(
+            event["finding_info"]["attacks"][1],
+            json!({ "technique": { "uid": "T1564" }, "sub_technique": { "uid": "T1564.001" } })
+        );
     }
 
     #[test]
@@ -301,7 +305,9 @@ mod tests {
         for (word, id, caption) in [("", 0, "Unknown"), ("informational", 1, "Informational"), ("high", 4, "High"), ("dire", 99, "dire")] {
             assert_eq!(severity(word), (id, caption));
         }
-        for (word, id, caption) in [("new", 1, "New"), ("inProgress", 2, "In Progress"), ("resolved", 4, "Resolved"), ("onHold", 99, "onHold")] {
+        for (word, id, caption) in
+            [("new", 1, "New"), ("inProgress", 2, "In Progress"), ("resolved", 4, "Resolved"), ("onHold", 99, "onHold")]
+        {
             assert_eq!(status(word), (id, caption));
         }
         for (status, versions, is) in [("new", 1, 1), ("new", 2, 2), ("resolved", 1, 3), ("resolved", 9, 3)] {

@@ -116,7 +116,12 @@ pub async fn step(pool: &PgPool, right: Right, carefully: bool) -> Result<Steppe
 }
 
 /// Which alerts come next, where the tenant stands after them, and whether there may be more.
-async fn next(conn: &mut PgConnection, tenant: TenantId, place: &Place, carefully: bool) -> Result<(Vec<String>, Place, bool), sqlx::Error> {
+async fn next(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    place: &Place,
+    carefully: bool,
+) -> Result<(Vec<String>, Place, bool), sqlx::Error> {
     if let Some(after) = &place.swept_to {
         let ids = read::swept(conn, tenant, after, FEW).await?;
         // What was changed meanwhile is found by its transaction once the sweep is over.

@@ -165,15 +165,18 @@ impl Found {
 
     /// One piece of evidence, of whatever type, and what it embeds.
     fn evidence(&mut self, item: &RawValue, around: &Said, nesting: usize) {
-        let names = ["@odata.type", "entityType", "roles", "verdict", "mdeDeviceId", "deviceDnsName", "hostName", "deviceName", "url", "urls"];
-        let Ok([odata_type, entity_type, roles, verdict, device_id, dns_name, host_name, device_name, url, urls]) = object(item, names) else {
+        let names =
+            ["@odata.type", "entityType", "roles", "verdict", "mdeDeviceId", "deviceDnsName", "hostName", "deviceName", "url", "urls"];
+        let Ok([odata_type, entity_type, roles, verdict, device_id, dns_name, host_name, device_name, url, urls]) = object(item, names)
+        else {
             return;
         };
         let said = Said {
             roles: Some(words(roles)).filter(|roles| !roles.is_empty()).unwrap_or_else(|| around.roles.clone()),
             verdict: text(verdict).map(|word| cut(word, MAX_TECHNIQUE)).or_else(|| around.verdict.clone()),
         };
-        let is = |name: &str| text(odata_type).is_some_and(|text| text.ends_with(name)) || text(entity_type).is_some_and(|text| text == name);
+        let is =
+            |name: &str| text(odata_type).is_some_and(|text| text.ends_with(name)) || text(entity_type).is_some_and(|text| text == name);
         let named = text(dns_name).or_else(|| text(host_name)).or_else(|| text(device_name));
         // A file tells on which device it lay by the same member, and says nothing else of it.
         self.add(Kind::Device, named.or_else(|| text(device_id).filter(|_| is("deviceEvidence"))), &said);
@@ -304,7 +307,9 @@ fn words(member: Option<&RawValue>) -> Vec<String> {
 /// A list of texts; one page documents a single text with commas instead.
 fn read_techniques(member: Option<&RawValue>) -> Vec<String> {
     let mut techniques = match text(member) {
-        Some(text) => text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty() && word.len() <= MAX_TECHNIQUE).collect(),
+        Some(text) => {
+            text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty() && word.len() <= MAX_TECHNIQUE).collect()
+        }
         None => words(member),
     };
     techniques.sort_unstable();

@@ -30,7 +30,12 @@ pub(crate) async fn swept(conn: &mut PgConnection, tenant: TenantId, after: &str
 }
 
 /// The next alerts that were changed, with the transaction that did it, in its order.
-pub(crate) async fn changed(conn: &mut PgConnection, tenant: TenantId, place: &Place, limit: i64) -> Result<Vec<(String, i64)>, sqlx::Error> {
+pub(crate) async fn changed(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    place: &Place,
+    limit: i64,
+) -> Result<Vec<(String, i64)>, sqlx::Error> {
     sqlx::query_as(
         "-- read::changed
          select alert_id, changed_xid::text::bigint from tocsin.alert

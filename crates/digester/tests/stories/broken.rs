@@ -19,12 +19,19 @@ use crate::world::{GRAPH, Sink, State, derive, number, run, tenant};
 async fn a_body_that_cannot_be_read_is_passed_over_and_told(pool: PgPool) {
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
     sink.store(fence, GRAPH, &["good", "broken", "gone", "foreign"].map(|id| State { id: id.into(), ..State::default() })).await;
-    run(&pool, "update tocsin.alert_version set raw = '[1]' where alert_id = 'broken'; delete from tocsin.alert_version where alert_id = 'gone'").await;
+    run(
+        &pool,
+        "update tocsin.alert_version set raw = '[1]' where alert_id = 'broken'; delete from tocsin.alert_version where alert_id = 'gone'",
+    )
+    .await;
     run(&pool, "update tocsin.alert set source = 'sentinel' where alert_id = 'foreign'").await;
     assert_eq!(derive(&pool, Right::Lease(fence)).await, 4);
     assert_eq!(number(&pool, "select sum(alerts)::bigint from dash.alert_day").await, 4, "they are counted by their columns");
     assert_eq!(number(&pool, "select count(*) from dash.evidence").await, 1);
-    assert_eq!(number(&pool, "select skipped from dash.digest_health where skipped_reason like '%body%' and waiting = 0").await, 3);
+    assert_eq!(
+        number(&pool, "select skipped from dash.digest_health where skipped_reason like 'it came from a source%' and waiting = 0").await,
+        3
+    );
     // Mended: the next state of it is like any other.
     sink.store(fence, GRAPH, &[State { id: "broken".into(), ago: 1, ..State::default() }]).await;
     derive(&pool, Right::Lease(fence)).await;
@@ -42,10 +49,14 @@ async fn texts_that_postgres_cannot_hold_are_patched(pool: PgPool) {
     assert_eq!(number(&pool, "select skipped from dash.digest_health").await, 0);
     let values: Vec<String> = sqlx::query_scalar("select value from dash.evidence order by kind").fetch_all(&pool).await.unwrap();
     assert_eq!(values, ["ıİ\\\"{,}", "https://e/\u{fffd}\u{fffd}"]);
-    let techniques: Vec<String> = sqlx::query_scalar("select technique from dash.technique_day order by length(technique)").fetch_all(&pool).await.unwrap();
+    let techniques: Vec<String> =
+        sqlx::query_scalar("select technique from dash.technique_day order by length(technique)").fetch_all(&pool).await.unwrap();
     assert_eq!(techniques, ["T\u{fffd}", "it's \"q\" \\ {a,b}"]);
     // The event can be read as jsonb, too, which takes less than json.
-    assert_eq!(number(&pool, "select count(*) from dash.ocsf_finding where finding::jsonb -> 'finding_info' ->> 'desc' = U&'\\FFFD'").await, 1);
+    assert_eq!(
+        number(&pool, "select count(*) from dash.ocsf_finding where finding::jsonb -> 'finding_info' ->> 'desc' = U&'\\FFFD'").await,
+        1
+    );
     // A second step with the techniques remembered moves nothing.
     run(&pool, "update tocsin.alert set changed_xid = pg_current_xact_id()").await;
     derive(&pool, Right::Lease(fence)).await;
@@ -56,7 +67,8 @@ async fn texts_that_postgres_cannot_hold_are_patched(pool: PgPool) {
 async fn what_the_database_refuses_of_one_alert_stops_no_other(pool: PgPool) {
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
     run(&pool, "alter table tocsin.evidence add constraint no_seven check (value not like '%.7')").await;
-    let states = ["a", "b", "c"].map(|id| State { id: id.into(), addresses: if id == "b" { vec![7] } else { vec![1] }, ..State::default() });
+    let states =
+        ["a", "b", "c"].map(|id| State { id: id.into(), addresses: if id == "b" { vec![7] } else { vec![1] }, ..State::default() });
     sink.store(fence, GRAPH, &states).await;
     let right = Right::Lease(fence);
     let error = step(&pool, right, false).await.unwrap_err().to_string();

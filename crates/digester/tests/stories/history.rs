@@ -99,7 +99,12 @@ async fn an_update_that_loses_a_thing_loses_its_evidence(pool: PgPool) {
     sink.store(fence, GRAPH, &[State { addresses: vec![1, 2], ..State::default() }]).await;
     assert_eq!(derive(&pool, Right::Lease(fence)).await, 1);
     assert_recounted(&pool, "at first").await;
-    sink.store(fence, GRAPH, &[State { addresses: vec![3], ago: 5, status: "resolved", classification: "truePositive", ..State::default() }]).await;
+    sink.store(
+        fence,
+        GRAPH,
+        &[State { addresses: vec![3], ago: 5, status: "resolved", classification: "truePositive", ..State::default() }],
+    )
+    .await;
     assert_eq!(derive(&pool, Right::Lease(fence)).await, 1);
     assert_recounted(&pool, "after the update").await;
     let event: (String, String, i64) = sqlx::query_as(

@@ -28,7 +28,10 @@ async fn an_alert_that_commits_after_one_that_was_written_later_is_derived(pool:
     assert_eq!(derive_now(&pool, right).await, 0, "it lies above a transaction that is still running");
     let due = look(&pool, &[fence.tenant]).await.unwrap();
     assert!(due.len() == 1 && !due[0].ready && due[0].held, "{due:?}");
-    assert_eq!(number(&pool, "select waiting from dash.digest_health where state = 'behind' and lag_seconds > 0 and derived_until < now()").await, 1);
+    assert_eq!(
+        number(&pool, "select waiting from dash.digest_health where state = 'behind' and lag_seconds > 0 and derived_until < now()").await,
+        1
+    );
 
     sqlx::raw_sql("commit").execute(&mut slow).await.unwrap();
     assert_eq!(derive(&pool, right).await, 2, "both");

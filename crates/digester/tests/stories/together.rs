@@ -34,8 +34,9 @@ async fn many_who_move_the_same_counts_neither_lose_one_nor_wait_in_a_circle(poo
             // The same hours, in another order for everybody.
             let hours = (0..12_u32).map(|hour| (hour * 5 + at as u32) % 12);
             let severity = ["low", "medium", "high"][round % 3];
-            let page: Vec<_> =
-                hours.map(|hour| State { id: format!("h{hour}"), created: hour, severity, ago: 60 - round as u32, ..State::default() }).collect();
+            let page: Vec<_> = hours
+                .map(|hour| State { id: format!("h{hour}"), created: hour, severity, ago: 60 - round as u32, ..State::default() })
+                .collect();
             sink.store(*fence, GRAPH, &page).await;
         }
         let mut steps = JoinSet::new();

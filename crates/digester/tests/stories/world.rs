@@ -77,7 +77,8 @@ impl State {
             _ => ("createdDateTime", "lastUpdateDateTime"),
         };
         let techniques: Vec<_> = self.techniques.iter().map(|text| format!("{text:?}")).collect();
-        let evidence: Vec<_> = self.addresses.iter().map(|n| format!(r#"{{"ipAddress": "192.0.2.{n}", "verdict": "suspicious"}}"#)).collect();
+        let evidence: Vec<_> =
+            self.addresses.iter().map(|n| format!(r#"{{"ipAddress": "192.0.2.{n}", "verdict": "suspicious"}}"#)).collect();
         format!(
             r#"{{"id": "{}", "{at_created}": "{created}", "{at_updated}": "{updated}", "title": "Detection {}", "serviceSource": "microsoftDefenderForEndpoint",
             "severity": "{}", "status": "{}", "classification": "{}", "mitreTechniques": [{}], "evidence": [{}]}}"#,
@@ -208,7 +209,8 @@ pub(crate) async fn assert_recounted(pool: &PgPool, when: &str) {
         let sql = format!(
             "select 'too much: ' || x::text from (({derived}) except all ({recount})) x union all select 'missing: ' || x::text from (({recount}) except all ({derived})) x"
         );
-        let differ: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap_or_else(|error| panic!("{view}: {error}"));
+        let differ: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap_or_else(|error| panic!("{view}: {error}"));
         assert!(differ.is_empty(), "{when}: dash.{view} is not a recount: {differ:#?}");
     }
 }

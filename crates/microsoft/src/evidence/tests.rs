@@ -28,13 +28,7 @@ fn an_alert_of_graph_names_its_device_file_process_and_account() {
     .unwrap();
     assert_eq!(
         named(&facts),
-        [
-            ("device", "tempDns"),
-            ("user", "NT AUTHORITY\\SYSTEM"),
-            ("file-hash", "5f1e"),
-            ("file-hash", "8963"),
-            ("process", "MsSense.exe")
-        ]
+        [("device", "tempDns"), ("user", "NT AUTHORITY\\SYSTEM"), ("file-hash", "5f1e"), ("file-hash", "8963"), ("process", "MsSense.exe")]
     );
     let hash = &facts.things[3];
     assert_eq!((hash.verdict.as_deref(), hash.file_name.as_deref()), (Some("malicious"), Some("MsSense.exe")), "the worst that was said");
@@ -112,9 +106,18 @@ fn evidence_within_evidence_is_found_and_says_what_was_said_around_it() {
 
 #[test]
 fn what_nobody_knows_yields_what_is_recognisable_and_never_an_error() {
-    let unknown = graph(r##"[{"@odata.type": "#microsoft.graph.security.holodeckEvidence", "ipAddress": "192.0.2.9", "weight": 1.50, "grants": [{"a": []}]}]"##);
+    let unknown = graph(
+        r##"[{"@odata.type": "#microsoft.graph.security.holodeckEvidence", "ipAddress": "192.0.2.9", "weight": 1.50, "grants": [{"a": []}]}]"##,
+    );
     assert_eq!(named(&unknown), [("ip", "192.0.2.9")]);
-    for odd in ["null", "{}", "7", "[]", "[null, 7, \"x\", [], {\"url\": 7, \"roles\": 1, \"userAccount\": []}]", r#"[{"ipAddress": {"ipAddress": []}}]"#] {
+    for odd in [
+        "null",
+        "{}",
+        "7",
+        "[]",
+        "[null, 7, \"x\", [], {\"url\": 7, \"roles\": 1, \"userAccount\": []}]",
+        r#"[{"ipAddress": {"ipAddress": []}}]"#,
+    ] {
         assert_eq!(graph(odd), Facts::default(), "{odd}");
     }
     assert_eq!(read(Source::GraphAlerts, "{}").unwrap(), Facts::default());

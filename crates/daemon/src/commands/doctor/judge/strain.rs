@@ -60,7 +60,8 @@ pub(super) fn digest(server: &ServerFacts) -> Check {
     let why = "dashboards read evidence and roll-ups, which are derived after alerts are stored";
     let check = Check::ok("evidence and roll-ups", why, format!("{:.0} s behind the alerts", digest.lag_seconds));
     if digest.rebuilding > 0 {
-        let found = format!("all of it is derived anew for {}, {} to go", counted(digest.rebuilding, "tenant"), counted(digest.waiting, "alert"));
+        let found =
+            format!("all of it is derived anew for {}, {} to go", counted(digest.rebuilding, "tenant"), counted(digest.waiting, "alert"));
         return check.but(Outcome::Warn, found, "you: nothing, as long as the number falls from one look to the next");
     }
     if digest.lag_seconds > DERIVED_LATE {
