@@ -216,6 +216,26 @@ begin
         where tenant = gone and deleted > 0;
         room := room - deleted;
     end loop;
+    -- What is derived is deleted as well and not told: it was never received.
+    if room > 0 then
+        with uncounted as (
+            delete from tocsin.digested
+            where ctid = any (array(select ctid from tocsin.digested where tenant = gone limit room))
+            returning created_at, severity
+        ), taken as (
+            insert into tocsin.alert_hour as h (hour, severity, shard, alerts)
+            select date_trunc('hour', created_at, 'UTC'), severity, tocsin.shard_of(gone), -count(*) from uncounted group by 1, 2 order by 1, 2
+            on conflict (hour, severity, shard) do update set alerts = h.alerts + excluded.alerts
+        )
+        select count(*) into deleted from uncounted;
+        room := room - deleted;
+    end if;
+    foreach name in array array['evidence', 'finding', 'technique_day', 'alert_day', 'detection_day', 'derivation'] loop
+        exit when room <= 0;
+        execute format('delete from tocsin.%1$I where ctid = any (array(select ctid from tocsin.%1$I where tenant = $1 limit $2))', name) using gone, room;
+        get diagnostics deleted = row_count;
+        room := room - deleted;
+    end loop;
     return at_most - room;
 end $$;
 comment on function tocsin.erase_some is

@@ -9,7 +9,7 @@
 
 do $$
 begin
-    revoke all on function tocsin.erase_some(uuid, bigint), tocsin.ensure_version_partition(timestamptz),
+    revoke all on function tocsin.erase_some(uuid, bigint), tocsin.ensure_version_partition(timestamptz), tocsin.forget_derived(),
         tocsin.drop_version_month(date, bigint), tocsin.forget_some(bigint) from public;
     if to_regrole('tocsin_ingest') is not null then
         grant usage on schema tocsin, dash to tocsin_ingest;
@@ -23,6 +23,11 @@ begin
             tocsin.notified, tocsin.notification, tocsin.notifier,
             tocsin.link, tocsin.sign_in, tocsin.candidate to tocsin_ingest;
         revoke delete on tocsin.alert, tocsin.incident from tocsin_ingest;
+        -- What is derived can be derived again.
+        grant insert, update, delete on
+            tocsin.derivation, tocsin.digested, tocsin.evidence, tocsin.finding, tocsin.technique_day, tocsin.alert_day,
+            tocsin.detection_day, tocsin.alert_hour, tocsin.ingest_hour to tocsin_ingest;
+        grant execute on function tocsin.forget_derived() to tocsin_ingest;
         grant insert on tocsin.alert_version, tocsin.alert_event to tocsin_ingest;
         -- An entry of the audit log is written once: no role but the owner can change or delete one.
         grant insert on tocsin.audit to tocsin_ingest;

@@ -12,8 +12,6 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// From "at once" to "somebody slept": the lag runs from one poll interval up to a day of outage.
-const LAG_SECONDS: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 /// A poll starts late by milliseconds, or by minutes when we are overloaded.
 const LATENESS_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Work on one machine: a commit takes milliseconds, and ten seconds is the limit of a statement.
@@ -61,7 +59,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, MetricsError> {
 /// [`MetricsError::Build`] when a bucket list is empty.
 pub fn recorder() -> Result<PrometheusRecorder, MetricsError> {
     let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(metric::INGEST_LAG.to_owned()), LAG_SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(metric::INGEST_LAG.to_owned()), metric::LAG_SECONDS)?
         .set_buckets_for_metric(Matcher::Full(metric::POLL_LATENESS.to_owned()), LATENESS_SECONDS)?
         // Any other histogram counts seconds of work as well; without buckets it would become a summary.
         .set_buckets(WORK_SECONDS)?;
@@ -96,6 +94,11 @@ pub(crate) fn describe() {
     describe_counter!(metric::CONSENT_REFUSED, "Requests and answers that the pages of the consent flow refused, by outcome.");
     describe_counter!(metric::GAPS, "Stretches of a source that could not be read, by source.");
     describe_histogram!(metric::COMMIT_SECONDS, Unit::Seconds, "One batch, from received to committed.");
+    describe_gauge!(
+        metric::DIGEST_LAG,
+        Unit::Seconds,
+        "How long the oldest change of a tenant held here waits to reach evidence and roll-ups."
+    );
     describe_counter!(metric::LATE_FOUND, "Alerts that a rung of the ladder found and polling had missed.");
     describe_counter!(metric::REREADS, "Re-reads that came to their end, by errand.");
     describe_counter!(metric::RECONCILE_DIFFERENCES, "Differences between source and store that comparisons found, by kind.");
@@ -154,6 +157,8 @@ mod tests {
             // A description is printed only beside a value, so each metric gets one.
             for name in &names {
                 if *name == metric::BUILD_INFO {
+                } else if *name == metric::DIGEST_LAG {
+                    gauge!(*name).set(1.0);
                 } else if name.ends_with("_total") {
                     metrics::counter!(*name).increment(1);
                 } else if name.ends_with("_seconds") && !name.ends_with("_timestamp_seconds") {

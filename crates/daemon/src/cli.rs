@@ -137,6 +137,14 @@ pub(crate) enum Db {
         \x20 tocsin db partitions\n\
         \x20 tocsin db partitions --json")]
     Partitions,
+    /// Throw away what is derived from alerts (evidence, roll-ups, findings) and have running daemons derive it again.
+    ///
+    /// Alerts, their versions and their history are not touched. Until it is done dashboards show less than there is;
+    /// how far it has come stands in dash.digest_health and in `tocsin doctor`.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin db rebuild\n\
+        \x20 tocsin db rebuild --json")]
+    Rebuild,
 }
 
 /// `tocsin key …`

@@ -3,13 +3,14 @@
 //! ```text
 //! registry ──tenants──► refresher, poller        poller ──inbox──► sink ──(oneshot)──► poller
 //! refresher, poller ──reports──► registry        every stage ──status──► ops endpoint
-//! refresher ──(is a redemption in flight?)──► registry
+//! refresher ──(is a redemption in flight?)──► registry        registry ──tenants──► digest (reads what the sink stored)
 //! ```
 
 use std::sync::Arc;
 
 use alert_poller::{MicrosoftSource, Poller};
 use console::{Configuration, ConsentState, OpsState, consent_router, ops_router, serve, serve_consent_at};
+use digester::DigestWorker;
 use domain::health::{Headline, Stage, StageStatus};
 use domain::{Chance, Clock, ReplicaId, SystemChance, SystemClock, TenantSet};
 use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
@@ -51,6 +52,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     let (refresher_says, refresher_status) = status();
     let (poller_says, poller_status) = status();
     let (sink_says, sink_status) = status();
+    let (digest_says, digest_status) = status();
 
     // Other settings while we run: only the latest count.
     let (poller_set, poller_settings) = watch::channel(config.poller());
@@ -89,7 +91,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
             cursors: Arc::new(CursorStore::new(pool.clone())),
             clock: clock.clone(),
             chance: chance.clone(),
-            tenants,
+            tenants: tenants.clone(),
             sink: inbox_out,
             sink_status: sink_status.clone(),
             reports: reports_out,
@@ -109,6 +111,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         }
         None => None,
     };
+    let digest = DigestWorker::new(digester::Deps { pool: pool.clone(), tenants, clock: clock.clone(), status: digest_says });
     let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let enrol = Enrol::new(
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
@@ -127,6 +130,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         (Stage::Refresher, refresher_status),
         (Stage::Poller, poller_status),
         (Stage::Sink, sink_status),
+        (Stage::Digest, digest_status),
     ];
     let ops_state = OpsState::new(watched, clock, metrics.clone()).showing(configuration);
     let router = ops_router(ops_state.clone());
@@ -137,6 +141,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
     stages.add("reload", |stop| reloader.run(stop));
     stages.add("poller", |stop| poller.run(stop));
     stages.add("sink", |stop| sink.run(stop));
+    stages.add("digest", |stop| digest.run(stop));
     stages.beside("refresher", |stop| refresher.run(stop));
     stages.beside("registry's upkeep", |stop| upkeep.run(stop));
     stages.beside("retention", |stop| keeper.run(stop));

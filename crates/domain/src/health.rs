@@ -17,6 +17,8 @@ pub enum Stage {
     Poller,
     /// Storing (`sink`).
     Sink,
+    /// Deriving what dashboards read (`digester`).
+    Digest,
 }
 
 impl Stage {
@@ -27,6 +29,7 @@ impl Stage {
             Self::Refresher => "refresher",
             Self::Poller => "poller",
             Self::Sink => "sink",
+            Self::Digest => "digest",
         }
     }
 }

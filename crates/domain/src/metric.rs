@@ -13,6 +13,9 @@ pub const TOKEN_REFRESHES: &str = "tocsin_token_refresh_total";
 pub const TENANTS: &str = "tocsin_tenants";
 /// Histogram, seconds: visible at the source to committed.
 pub const INGEST_LAG: &str = "tocsin_ingest_lag_seconds";
+/// The bounds of that histogram, and of `dash.ingest_hour`: from "at once" to "somebody slept", since the lag runs from one
+/// poll interval up to a day of outage.
+pub const LAG_SECONDS: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 /// Histogram, seconds: due to started.
 pub const POLL_LATENESS: &str = "tocsin_poll_lateness_seconds";
 /// Counter `{source}`: records put into quarantine.
@@ -57,3 +60,5 @@ pub const WATCHDOG_FED: &str = "tocsin_watchdog_fed_timestamp_seconds";
 pub const NOTIFICATIONS: &str = "tocsin_notify_total";
 /// Gauge, seconds since 1970: since when the webhook has failed; 0 while it works, or where another replica tells.
 pub const NOTIFY_FAILING_SINCE: &str = "tocsin_notify_failing_since_timestamp_seconds";
+/// Gauge: how long the oldest change of a tenant held here waits to reach evidence and roll-ups, in seconds.
+pub const DIGEST_LAG: &str = "tocsin_digest_lag_seconds";

@@ -39,6 +39,11 @@ pub const POINTS: &[&str] = &[
     "commit.before",
     "commit.after",
     "cursor.read",
+    // digester
+    "digest.begin",
+    "digest.derived",
+    "digest.before-commit",
+    "digest.committed",
     // tenant-registry
     "lease.before-renew",
     "lease.renewed",

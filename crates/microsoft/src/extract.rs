@@ -171,7 +171,7 @@ fn number(member: Option<&RawValue>) -> Option<String> {
 }
 
 /// At most `limit` bytes, at a letter's border, with an ellipsis where something is missing.
-fn cut(mut text: String, limit: usize) -> String {
+pub(crate) fn cut(mut text: String, limit: usize) -> String {
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit - '…'.len_utf8()));
         text.push('…');

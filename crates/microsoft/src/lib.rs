@@ -12,12 +12,14 @@
 //! | [`alerts`], [`query`] | reading pages of alerts and incidents |
 //! | [`error`] | why a page could not be read |
 //! | [`extract`] | one raw record to an alert, an incident or poison |
+//! | [`evidence`] | what an alert names: devices, users, addresses, files |
 
 pub mod alerts;
 pub mod app;
 pub mod certificates;
 pub mod clouds;
 pub mod error;
+pub mod evidence;
 pub mod extract;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -58,6 +58,21 @@ impl World {
         Ok(sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from ({query}) as rows"))).fetch_one(&self.pool().await?).await?)
     }
 
+    /// Waits until evidence and roll-ups are derived from all that is stored.
+    ///
+    /// # Errors
+    /// When that does not come true in time.
+    pub async fn derived(&self, limit: Duration) -> anyhow::Result<()> {
+        eventually("everything is derived", limit, async || {
+            let behind = "select from dash.digest_health where state <> 'current'";
+            match self.count(behind).await {
+                Ok(0) => Ok(()),
+                seen => Err(format!("{seen:?} tenants are behind")),
+            }
+        })
+        .await
+    }
+
     /// Every row of every table of schema `tocsin` as text, with the transaction that wrote it: two of
     /// these are equal only if nothing was written in between, not even the same again.
     ///

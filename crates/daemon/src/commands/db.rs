@@ -1,7 +1,8 @@
-//! `tocsin db migrate`, `tocsin db status` and `tocsin db partitions`.
+//! `tocsin db migrate`, `db status`, `db partitions` and `db rebuild`.
 
 use domain::Ticks;
 use sink::read::{PartitionRow, dropped_months, partitions};
+use sqlx::{ConnectOptions, Connection};
 
 use super::Setting;
 use super::asking::unread;
@@ -15,6 +16,7 @@ pub(super) async fn run(setting: &Setting, command: Db) -> Result<(), Failure> {
     match command {
         Db::Migrate => schema(setting, "db migrate", apply).await,
         Db::Status => schema(setting, "db status", status).await,
+        Db::Rebuild => schema(setting, "db rebuild", rebuild).await,
         Db::Partitions => months(setting).await,
     }
 }
@@ -91,4 +93,21 @@ fn goes(row: &PartitionRow) -> String {
         (Some(at), None) => at.strftime("%Y-%m-%d").to_string(),
         (Some(_), Some(kept)) => format!("now; {kept} of its alerts are still worked on"),
     }
+}
+
+async fn rebuild(setting: &Setting, reached: &Reached) -> Result<(), Failure> {
+    if state(&reached.options).await? != SchemaState::Current {
+        return Err(Failure::new(Exit::ConditionTrue, "the schema is not that of this tocsin; see: tocsin db status"));
+    }
+    let mut connection = reached.options.connect().await?;
+    sqlx::query("select tocsin.forget_derived()").execute(&mut connection).await?;
+    let alerts: i64 = sqlx::query_scalar("select count(*) from tocsin.alert").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    if setting.output.json {
+        return setting.output.document(&serde_json::json!({ "alerts": alerts }));
+    }
+    setting.output.line(&format!(
+        "{}: what was derived is thrown away; running daemons derive it again from {alerts} alert(s), see dash.digest_health",
+        reached.described()
+    ))
 }

@@ -30,6 +30,8 @@ impl TakenRow {
 /// Every row offered is locked, also one that stays, in the order of the offers. `xmax` is zero only in
 /// a row that this statement has made. What a row said of people's decisions is moved aside by the very statement
 /// that replaces it: nobody can have changed it in between, and no row has to be locked or asked for beforehand.
+///
+/// Whatever is written carries the number of this transaction, the column's default: what is derived is derived after it.
 pub(crate) async fn put(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>], offers: &[Offer]) -> Result<Vec<Taken>, StoreError> {
     let alert = |offer: &Offer| alerts[offer.record];
     macro_rules! fact {
@@ -67,7 +69,8 @@ pub(crate) async fn put(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>
              determination = excluded.determination,
              replaced = array[a.status, a.assigned_to, a.classification, a.determination, a.severity],
              version_count = a.version_count + excluded.version_count,
-             last_stored_at = excluded.last_stored_at
+             last_stored_at = excluded.last_stored_at,
+             changed_xid = excluded.changed_xid
          where (excluded.last_update_ticks, excluded.source_rank) >= (a.last_update_ticks, a.source_rank)
          returning a.alert_id, a.xmax = 0 as fresh, a.replaced",
     )
@@ -122,7 +125,8 @@ async fn count(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>], below:
          from unnest($4::text[], $5::bytea[], $6::timestamptz[], $7::int[]) as r(alert_id, hash, filed, versions)
          on conflict (tenant, alert_id) do update set
              version_count = a.version_count + excluded.version_count,
-             last_stored_at = statement_timestamp()",
+             last_stored_at = statement_timestamp(),
+             changed_xid = excluded.changed_xid",
     )
     .bind(feed.tenant.0)
     .bind(feed.source.as_str())

@@ -33,7 +33,7 @@ const STAY: [&str; 18] = [
     "notification",
     "reader_tenant",
 ];
-const GO: [&str; 11] = [
+const GO: [&str; 18] = [
     "alert",
     "alert_version",
     "version_seen",
@@ -45,6 +45,14 @@ const GO: [&str; 11] = [
     "gap",
     "quarantine",
     "feed",
+    // What is derived, which nobody is told the number of.
+    "digested",
+    "evidence",
+    "finding",
+    "technique_day",
+    "alert_day",
+    "detection_day",
+    "derivation",
 ];
 
 /// Puts rows of the tenant into every table that holds what was read: so many versions, and one row elsewhere.
@@ -64,7 +72,16 @@ async fn fill(world: &World, tenant: TenantId, versions: i32) {
             values ('TENANT', 's', 'nightly', 1, 0, 1, 0, 0, 0, 0, 0);
         insert into tocsin.gap (tenant, source, from_ticks, to_ticks, reason) values ('TENANT', 's', 0, 1, 'r');
         insert into tocsin.quarantine (tenant, source, hash, reason, raw_bytes) values ('TENANT', 's', 'h', 'r', 'x');
-        insert into tocsin.feed (tenant, source) values ('TENANT', 's')";
+        insert into tocsin.feed (tenant, source) values ('TENANT', 's');
+        insert into tocsin.derivation (tenant, upto, system_id, version) values ('TENANT', '1', 1, 1);
+        insert into tocsin.digested (tenant, alert_id, changed_xid, created_at, title, severity, status, service_source, classification, techniques, measured)
+            select tenant, alert_id, changed_xid, '2026-11-05 10:30+00', '', 'high', '', '', '', '{}', '{}' from tocsin.alert where tenant = 'TENANT';
+        insert into tocsin.alert_hour as h select '2026-11-05 10:00+00', 'high', 3, COUNT on conflict (hour, severity, shard) do update set alerts = h.alerts + COUNT;
+        insert into tocsin.evidence (tenant, alert_id, kind, value, created_at) values ('TENANT', 'a1', 'ip', 'v', now());
+        insert into tocsin.finding values ('TENANT', 'a1', '{}');
+        insert into tocsin.technique_day values ('TENANT', '2026-11-05', 't', 1);
+        insert into tocsin.alert_day values ('TENANT', '2026-11-05', '', '', '', 1);
+        insert into tocsin.detection_day values ('TENANT', '2026-11-05', '', '', '', 1, 0, 0, 0)";
     let sql = sql.replace("TENANT", &tenant.to_string()).replace("COUNT", &versions.to_string());
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&world.pool).await.unwrap();
 }
@@ -111,6 +128,8 @@ async fn kept_alerts_stay_and_may_be_deleted_later(pool: PgPool) {
     let erased = world.registry.erase(id(1), |_| {}).await.unwrap();
     assert_eq!((erased.alerts, erased.versions, erased.incidents, erased.others), (10, 10, 1, 8));
     assert_eq!(with_rows(&world, id(1), &GO).await, [""; 0]);
+    let counted = "select coalesce(sum(alerts), 0)::bigint from dash.alert_hour";
+    assert_eq!(sqlx::query_scalar::<_, i64>(counted).fetch_one(&world.pool).await.unwrap(), 0, "and out of the counts of all");
     assert_eq!(world.state(id(1)).await, "removed");
     let actions: Vec<String> = world.registry.audit_entries(Some(id(1)), 10).await.unwrap().into_iter().map(|entry| entry.action).collect();
     assert_eq!(actions, ["tenant.add", "tenant.remove", "tenant.remove", "tenant.erased"]);
@@ -158,6 +177,8 @@ async fn deleting_goes_in_pieces_and_a_daemon_goes_on_with_it(pool: PgPool) {
 
     assert_eq!(with_rows(&world, id(1), &GO).await, [""; 0]);
     assert_eq!(with_rows(&world, id(2), &GO).await.len(), GO.len(), "nobody else lost a row");
+    let counted = "select coalesce(sum(alerts), 0)::bigint from dash.alert_hour";
+    assert_eq!(sqlx::query_scalar::<_, i64>(counted).fetch_one(&world.pool).await.unwrap(), 100, "nor a count");
     assert_eq!(world.registry.stored(id(2)).await.unwrap().versions, 100);
     let last = world.registry.audit_entries(Some(id(1)), 1).await.unwrap().remove(0);
     assert_eq!((last.action.as_str(), last.actor.as_str()), ("tenant.erased", "daemon"));

@@ -6,7 +6,7 @@ use domain::{Clock as _, CloudName, SystemClock, TenantId, Ticks};
 use sqlx::{PgPool, Row as _};
 use tenant_registry::{Registry, TenantSummary};
 
-use super::facts::{AppFacts, DeepFacts, ServerFacts, SourceFacts, TableFacts, TenantFacts};
+use super::facts::{AppFacts, DeepFacts, DigestFacts, ServerFacts, SourceFacts, TableFacts, TenantFacts};
 use super::names::Names;
 use crate::commands::asking::unread;
 use crate::commands::tenant::failure;
@@ -76,6 +76,36 @@ pub(super) async fn server(pool: &PgPool, embedded: bool) -> Result<ServerFacts,
         tables: tables(pool).await?,
         webhook: Some(Box::new(notifier::standing(pool).await?)),
         counts,
+        digest: digest(pool).await?,
+    })
+}
+
+/// How far the derivation has come, and which transaction it cannot pass.
+async fn digest(pool: &PgPool) -> Result<DigestFacts, Failure> {
+    let row = sqlx::query(
+        "select coalesce(max(lag_seconds), 0)::float8 as lag, coalesce(sum(waiting), 0)::bigint as waiting,
+             count(*) filter (where state = 'rebuilding') as rebuilding, coalesce(sum(skipped), 0)::bigint as skipped
+         from dash.digest_health",
+    )
+    .fetch_one(pool)
+    .await?;
+    // Numbers of transactions are seen of every session, whoever's it is.
+    let held_up_by: Option<(Option<i32>, f64)> = sqlx::query_as(
+        "select pid, extract(epoch from now() - since)::float8
+         from (
+             select pid, coalesce(xact_start, backend_start, now()) as since, age(backend_xid) as age from pg_stat_activity
+             where backend_xid is not null and pid <> pg_backend_pid()
+             union all select null, prepared, age(transaction) from pg_prepared_xacts
+         ) running order by age desc limit 1",
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(DigestFacts {
+        lag_seconds: row.try_get("lag")?,
+        waiting: row.try_get("waiting")?,
+        rebuilding: row.try_get("rebuilding")?,
+        skipped: row.try_get("skipped")?,
+        held_up_by,
     })
 }
 

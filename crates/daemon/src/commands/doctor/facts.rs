@@ -135,6 +135,22 @@ pub(super) struct ServerFacts {
     pub(super) webhook: Option<Box<notifier::Standing>>,
     /// Rows by table, for the archive.
     pub(super) counts: Vec<(String, i64)>,
+    pub(super) digest: DigestFacts,
+}
+
+/// How far evidence and roll-ups have come behind the alerts.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct DigestFacts {
+    /// Of the tenant that waits longest.
+    pub(super) lag_seconds: f64,
+    /// Alerts that wait, of all tenants, and tenants of which everything is derived anew.
+    pub(super) waiting: i64,
+    pub(super) rebuilding: i64,
+    /// Alerts whose body could not be read.
+    pub(super) skipped: i64,
+    /// The oldest running transaction, above which nothing can be derived: its process (none for one that is prepared),
+    /// and for how many seconds it runs.
+    pub(super) held_up_by: Option<(Option<i32>, f64)>,
 }
 
 /// Roles that read schema dash.

@@ -29,6 +29,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(machine::audit(server));
         checks.push(machine::daemons(server, &facts.daemon));
         checks.push(machine::leases(server));
+        checks.push(strain::digest(server));
         checks.extend(facts.config.private_webhook.as_ref().map(|files| webhook::webhook(files, server.webhook.as_deref().copied())));
     }
     checks.push(machine::endpoint(&facts.daemon, &facts.database));

@@ -21,6 +21,8 @@ const HELD_BACK_SECONDS: f64 = 300.0;
 /// Outcomes of a poll that asked the source nothing.
 const UNASKED: &[&str] = &["waiting", "no-token", "slow", "unsupported", "no-database", "void"];
 
+/// Deriving what dashboards read takes seconds; a minute is no backlog yet.
+const DERIVED_LATE: f64 = 60.0;
 /// Fewer dead rows cost nothing: a megabyte or two, read from memory.
 const FEW_DEAD: i64 = 10_000;
 /// Autovacuum begins, by default, when a fifth as many rows are dead as live. At twice that it has missed its time.
@@ -51,6 +53,40 @@ pub(super) fn throttling(tenants: &[TenantFacts], daemon: &DaemonFacts) -> Check
     }
     let fix = "you: see that nothing else calls with this app registration; then ask less often ([poll] interval, [budget], [ladder])";
     check.but(Outcome::Warn, told.join("; "), fix)
+}
+
+/// How far what dashboards read has come behind what is stored.
+pub(super) fn digest(server: &ServerFacts) -> Check {
+    let digest = &server.digest;
+    let why = "dashboards read evidence and roll-ups, which are derived after alerts are stored";
+    let check = Check::ok("evidence and roll-ups", why, format!("{:.0} s behind the alerts", digest.lag_seconds));
+    if digest.rebuilding > 0 {
+        let found =
+            format!("all of it is derived anew for {}, {} to go", counted(digest.rebuilding, "tenant"), counted(digest.waiting, "alert"));
+        return check.but(Outcome::Warn, found, "you: nothing, as long as the number falls from one look to the next");
+    }
+    if digest.lag_seconds > DERIVED_LATE {
+        let waiting = format!("{} behind, {} waiting", span(digest.lag_seconds), counted(digest.waiting, "alert"));
+        return match digest.held_up_by {
+            Some((pid, seconds)) if seconds > DERIVED_LATE => {
+                let process = pid.map_or("that is prepared".to_owned(), |pid| format!("of process {pid}"));
+                let fix = match pid {
+                    Some(pid) => format!("you: see who that is, end it with: select pg_terminate_backend({pid})"),
+                    None => "you: commit or roll it back; see pg_prepared_xacts".to_owned(),
+                };
+                check.but(Outcome::Warn, format!("{waiting}; a transaction {process} has been open for {}", span(seconds)), fix)
+            }
+            _ => check.but(Outcome::Warn, waiting, "you: see that a daemon runs; then its log, for \"not brought up to date\""),
+        };
+    }
+    match digest.skipped {
+        0 => check,
+        skipped => check.but(
+            Outcome::Warn,
+            format!("{} without evidence, since the body could not be read", counted(skipped, "alert")),
+            "you: see why with: select tenant, skipped, skipped_reason from dash.digest_health where skipped > 0",
+        ),
+    }
 }
 
 /// By host: how many answers asked us to slow down, and how many there were.

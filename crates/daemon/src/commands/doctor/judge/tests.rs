@@ -189,6 +189,27 @@ fn each_trouble_of_a_tenant_is_named() {
 }
 
 #[test]
+fn what_is_derived_late_is_told_with_what_holds_it_up() {
+    let digest = |digest: DigestFacts| {
+        let server = ServerFacts { digest, ..server() };
+        let check = strain::digest(&server);
+        (check.outcome, check.found, check.fix.unwrap_or_default())
+    };
+    let late = || DigestFacts { lag_seconds: 600.0, waiting: 12, ..DigestFacts::default() };
+    assert_eq!(digest(DigestFacts { lag_seconds: 59.0, waiting: 3, ..DigestFacts::default() }).0, Well);
+    let (outcome, found, fix) = digest(DigestFacts { held_up_by: Some((Some(4711), 900.0)), ..late() });
+    assert!(outcome == Warn && found.contains("12 alerts waiting") && found.contains("process 4711"), "{found}");
+    assert!(fix.contains("pg_terminate_backend(4711)"), "{fix}");
+    let (_, found, fix) = digest(DigestFacts { held_up_by: Some((None, 900.0)), ..late() });
+    assert!(found.contains("prepared") && fix.contains("pg_prepared_xacts"), "{found} {fix}");
+    // A transaction that has just begun is not what everything waits for.
+    let (outcome, found, _) = digest(DigestFacts { held_up_by: Some((Some(4711), 1.0)), ..late() });
+    assert!(outcome == Warn && !found.contains("4711"), "{found}");
+    assert!(digest(DigestFacts { rebuilding: 1, waiting: 7, lag_seconds: 900.0, ..DigestFacts::default() }).1.contains("7 alerts to go"));
+    assert!(digest(DigestFacts { skipped: 1, ..DigestFacts::default() }).1.contains("1 alert without evidence"));
+}
+
+#[test]
 fn dead_rows_are_told_of_when_autovacuum_has_missed_its_time() {
     for (live, dead, told) in
         [(0, 9_999, false), (0, 10_000, true), (25_000, 10_000, false), (24_000, 10_000, true), (1_000_000, 399_000, false)]
