@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::moment::Moment;
+
 pub(crate) use again::{Backfill, Quarantine, Reconcile};
 pub(crate) use tenant::{Connect, Invite, MaybeNew, Named, Tenant};
 
@@ -73,6 +75,30 @@ pub(crate) enum Command {
     /// something does.
     #[command(after_help = "Examples:\n  tocsin doctor --tenant contoso\n  tocsin doctor --bundle ticket.tar.gz")]
     Doctor(Doctor),
+    /// The pictures of the dashboards as one HTML file that needs nothing else, or their figures as JSON.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin report --out report.html\n\
+        \x20 tocsin report --since 30d --tenant contoso --tenant fabrikam --out contoso.html\n\
+        \x20 tocsin report --since 2026-11-01 --until 2026-12-01 --out -\n\
+        \x20 tocsin report --since 24h --json --out -")]
+    Report(Report),
+}
+
+/// `tocsin report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// From when on: how long ago (24h, 7d), or when (2026-11-20).
+    #[arg(long, default_value = "7d")]
+    pub(crate) since: Moment,
+    /// Until when; now, if nothing is said.
+    #[arg(long)]
+    pub(crate) until: Option<Moment>,
+    /// Only this tenant (directory id or name); may be given again. What cannot be told apart by tenant is left out then.
+    #[arg(long)]
+    pub(crate) tenant: Vec<String>,
+    /// The file to write, readable by its owner only; - for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 /// `tocsin serve`

@@ -14,6 +14,7 @@ mod key;
 mod quarantine;
 mod reconcile;
 mod removal;
+mod report;
 mod serve;
 mod tenant;
 mod verify;
@@ -87,6 +88,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
         Command::Audit(command) => audit::run(&setting, command).await,
         Command::Doctor(options) => doctor::run(&setting, &options).await,
+        Command::Report(options) => report::run(&setting, &options).await,
     }
 }
 

@@ -88,7 +88,6 @@ fn variables(board: &Board) -> Value {
         "hide": 0,
         "multi": false,
         "includeAll": false,
-        "current": {},
         "options": [],
     })];
     list.extend(board.variables.iter().map(|variable| match variable {
@@ -99,7 +98,6 @@ fn variables(board: &Board) -> Value {
             "type": "query",
             "datasource": source(board),
             "query": TENANTS,
-            "definition": TENANTS,
             "refresh": 1,
             "regex": "",
             "sort": 0,

@@ -59,7 +59,7 @@ select
     case detection
         when 1 then '<script>document.title = "taken"</script><img src=x onerror=alert(1)>'
         when 2 then E'\u202Etxt.exe \u2066הודעה\u2069 suspicious "file" & more'
-        when 3 then repeat('A very long title. ', 500)
+        when 60 then repeat('A very long title. ', 500)
         else 'Suspicious activity of kind ' || detection
     end,
     case when a < 0.1 then 'high' when a < 0.35 then 'medium' when a < 0.7 then 'low' when a < 0.98 then 'informational' end,
@@ -72,7 +72,7 @@ from wanted
 cross join lateral (select case when b < 0.8 * (1 - exp(extract(epoch from created_at - now()) / 86400)) then 'resolved' when b < 0.85 then 'new' else 'inProgress' end as status) s
 cross join lateral (select least(now(), created_at + interval '40 seconds' + case when status = 'new' then interval '0' else interval '20 minutes' * exp(4 * c) end) as changed_at) t;
 
--- Taken up on the way, closed at the end, and one of fifty closed comes back and is closed again.
+-- Taken up on the way, closed at the end, and one of 256 closed comes back and is closed again.
 insert into tocsin.alert_event (tenant, alert_id, seen_at, field, old_value, new_value, changed_at, source)
 select tenant, alert_id, e.at, e.field, e.old_value, e.new_value, e.at, source
 from tocsin.alert
@@ -80,16 +80,16 @@ cross join lateral (
     select first_stored_at + (last_stored_at - first_stored_at) * 0.3 as at, 'assigned_to' as field, null as old_value, assigned_to as new_value where status <> 'new'
     union all select first_stored_at + (last_stored_at - first_stored_at) * 0.3, 'status', 'new', 'inProgress' where status <> 'new'
     union all select first_stored_at + (last_stored_at - first_stored_at) * 0.9, 'status', 'inProgress', 'resolved' where status = 'resolved'
-    union all select first_stored_at + (last_stored_at - first_stored_at) * 0.95, 'status', 'resolved', 'inProgress' where status = 'resolved' and alert_id like 'da0%'
-    union all select last_stored_at, 'status', 'inProgress', 'resolved' where status = 'resolved' and alert_id like 'da0%'
+    union all select first_stored_at + (last_stored_at - first_stored_at) * 0.95, 'status', 'resolved', 'inProgress' where status = 'resolved' and alert_id like 'da00%'
+    union all select last_stored_at, 'status', 'inProgress', 'resolved' where status = 'resolved' and alert_id like 'da00%'
 ) e;
 
 insert into tocsin.alert_day (tenant, day, severity, status, service_source, alerts)
 select tenant, (created_at at time zone 'UTC')::date, coalesce(severity, ''), status, service_source, count(*) from tocsin.alert group by 1, 2, 3, 4, 5;
-insert into tocsin.alert_hour (hour, severity, alerts)
-select date_trunc('hour', created_at), coalesce(severity, ''), count(*) from tocsin.alert group by 1, 2;
+insert into tocsin.alert_hour (hour, severity, shard, alerts)
+select date_trunc('hour', created_at, 'UTC'), coalesce(severity, ''), tocsin.shard_of(tenant), count(*) from tocsin.alert group by 1, 2, 3;
 insert into tocsin.detection_day (tenant, day, title, severity, service_source, alerts, true_positives, false_positives, resolved)
-select tenant, (created_at at time zone 'UTC')::date, title, coalesce(severity, ''), service_source, count(*),
+select tenant, (created_at at time zone 'UTC')::date, left(title, 300), coalesce(severity, ''), service_source, count(*),
     count(*) filter (where classification = 'truePositive'), count(*) filter (where classification = 'falsePositive'), count(*) filter (where status = 'resolved')
 from tocsin.alert group by 1, 2, 3, 4, 5;
 insert into tocsin.technique_day (tenant, day, technique, alerts)
@@ -109,11 +109,13 @@ from tocsin.alert a
 cross join (values ('device'), ('user'), ('ip')) e(kind)
 where e.kind <> 'ip' or a.alert_id like 'da1%';
 
--- How late versions were stored: cumulative, as the limits of a histogram are.
-insert into tocsin.ingest_hour (hour, le_seconds, versions)
-select h.hour, l.le, floor(h.versions * l.part)::bigint
-from (select date_trunc('hour', first_stored_at) as hour, count(*) as versions from tocsin.alert group by 1) h
-cross join (values (5, 0.1), (15, 0.4), (30, 0.7), (60, 0.9), (300, 0.99), ('infinity'::double precision, 1)) l(le, part);
+-- How late versions were stored: of each limit only those above the one below.
+insert into tocsin.ingest_hour (hour, le_seconds, shard, versions)
+select h.hour, l.le, h.shard, round(h.versions * l.part)::bigint
+from (select date_trunc('hour', first_stored_at, 'UTC') as hour, tocsin.shard_of(tenant) as shard, count(*) as versions from tocsin.alert group by 1, 2) h
+cross join (values (5, 0.1), (20, 0.3), (30, 0.3), (60, 0.2), (300, 0.09), ('infinity'::double precision, 0.01)) l(le, part);
+insert into tocsin.derivation (tenant, upto, system_id, version)
+select tenant, (pg_current_xact_id()::text::bigint + 1)::text::xid8, 0, 1 from tocsin.tenant;
 
 insert into tocsin.gap (tenant, source, from_ticks, to_ticks, reason, healed_at, kind)
 select pg_temp.tenant_id(n), 'graph-alerts', stamp.ticks, stamp.ticks + 36000000000, 'Graph answered 504 Gateway Timeout twelve times',
@@ -127,4 +129,5 @@ from generate_series(1, 60) n;
 insert into tocsin.reread (tenant, source, errand, from_ticks, to_ticks, left_ticks, polled_before_ticks, asked_at, started_at, moved_at, records)
 select pg_temp.tenant_id(n), 'graph-alerts', 'backfill', 0, 1000, 1000 - 130 * n, 0, now(), now(), now(), 100 * n from generate_series(4, 7) n;
 
+drop table wanted;
 analyze;

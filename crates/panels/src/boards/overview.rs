@@ -188,13 +188,14 @@ order by least(place, 16)"
             kind: Kind::Lines(86400),
             empty: "Nothing acknowledged or closed that was created in this range.",
             query: concat!(
-                "select day::timestamp at time zone 'UTC' as time, step as metric, min(le_seconds) filter (where reached >= 0.5 * total) as value
+                "select day::timestamp at time zone 'UTC' as time, step as metric,
+    2 ^ (min(bucket) filter (where reached >= 0.5 * total) / 4.0::double precision) as value
 from (
     select
         day,
         step,
-        le_seconds,
-        sum(sum(alerts)) over (partition by day, step order by le_seconds) as reached,
+        bucket,
+        sum(sum(alerts)) over (partition by day, step order by bucket) as reached,
         sum(sum(alerts)) over (partition by day, step) as total
     from dash.response_day
     where ",
@@ -202,7 +203,7 @@ from (
                 " and ",
                 chosen!(),
                 "
-    group by day, step, le_seconds
+    group by day, step, bucket
 ) h
 group by day, step
 order by day, step"
@@ -213,14 +214,14 @@ order by day, step"
         },
         Panel {
             title: "Newest alerts of high severity",
-            description: "The fifty alerts of high severity that were stored or changed last within the range, with the way to each in the Defender portal.",
+            description: "The fifty alerts of high severity that were stored or changed last, in the last 24 hours of the range, with the way to each in the Defender portal.",
             unit: Unit::None,
             kind: Kind::Table,
-            empty: "No alert of high severity was stored in this range.",
+            empty: "No alert of high severity was stored or changed in the last 24 hours of this range.",
             query: concat!(
                 "select last_stored_at as stored, tenant as customer, title as alert, status, coalesce(assigned_to, '') as assigned, portal_url as portal
 from dash.alert
-where $__timeFilter(last_stored_at) and severity = 'high' and ",
+where last_stored_at > $__timeTo()::timestamptz - interval '1 day' and $__timeFilter(last_stored_at) and severity = 'high' and ",
                 chosen!(),
                 "
 order by last_stored_at desc

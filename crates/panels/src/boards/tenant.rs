@@ -11,7 +11,7 @@ macro_rules! named_most {
 from dash.evidence
 where kind = '",
             $kind,
-            "' and $__timeFilter(created_at) and ",
+            "' and created_at > $__timeTo()::timestamptz - interval '7 days' and $__timeFilter(created_at) and ",
             chosen!(),
             "
 group by value
@@ -183,10 +183,10 @@ order by alerts desc, 1"
         },
         Panel {
             title: "Devices",
-            description: "The twenty devices that most alerts created in the range name.",
+            description: "The twenty devices that most alerts name, of those created in the last seven days of the range.",
             unit: Unit::Count,
             kind: Kind::Ranking,
-            empty: "No alert of this range names a device.",
+            empty: "No alert of the last seven days of this range names a device.",
             query: named_most!("device"),
             columns: &[words("name"), figure("alerts")],
             width: 8,
@@ -194,10 +194,10 @@ order by alerts desc, 1"
         },
         Panel {
             title: "People",
-            description: "The twenty user accounts that most alerts created in the range name.",
+            description: "The twenty user accounts that most alerts name, of those created in the last seven days of the range.",
             unit: Unit::Count,
             kind: Kind::Ranking,
-            empty: "No alert of this range names a user.",
+            empty: "No alert of the last seven days of this range names a user.",
             query: named_most!("user"),
             columns: &[words("name"), figure("alerts")],
             width: 8,
@@ -227,15 +227,15 @@ limit 20"
         },
         Panel {
             title: "Alerts",
-            description: "The hundred alerts of the chosen severities that were stored or changed last within the range, with the way to each in the Defender portal.",
+            description: "The hundred alerts of the chosen severities that were stored or changed last, in the last 24 hours of the range, with the way to each in the Defender portal.",
             unit: Unit::None,
             kind: Kind::Table,
-            empty: "No alert was stored in this range.",
+            empty: "No alert was stored or changed in the last 24 hours of this range.",
             query: concat!(
                 "select last_stored_at as stored, tenant as customer, coalesce(severity, 'unknown') as severity, title as alert, status,
     coalesce(service_source, '') as service, version_count as versions, portal_url as portal
 from dash.alert
-where $__timeFilter(last_stored_at) and ",
+where last_stored_at > $__timeTo()::timestamptz - interval '1 day' and $__timeFilter(last_stored_at) and ",
                 severe!(),
                 " and ",
                 chosen!(),
