@@ -271,9 +271,12 @@ fn overrides(panel: &Panel) -> Value {
         .collect();
     if panel.columns.iter().any(|column| column.holds == Holds::Series) && panel.query.contains("severity") {
         let colours = ["dark-red", "orange", "yellow", "blue", "gray"];
-        list.extend(SEVERITIES.iter().zip(colours).map(|(severity, colour)| {
-            of(severity, json!([{ "id": "color", "value": { "mode": "fixed", "fixedColor": colour } }]))
-        }));
+        list.extend(
+            SEVERITIES
+                .iter()
+                .zip(colours)
+                .map(|(severity, colour)| of(severity, json!([{ "id": "color", "value": { "mode": "fixed", "fixedColor": colour } }]))),
+        );
     }
     Value::Array(list)
 }

@@ -14,7 +14,12 @@ fn the_files_are_what_the_table_of_panels_says() -> anyhow::Result<()> {
     assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), named);
     for board in &boards::ALL {
         let there = files.iter().find(|(_, file)| file["uid"] == board.uid);
-        assert_eq!(there.map(|(_, file)| file), Some(&grafana::dashboard(board)), "cargo run -p e2e --bin dashboards writes {} anew", board.uid);
+        assert_eq!(
+            there.map(|(_, file)| file),
+            Some(&grafana::dashboard(board)),
+            "cargo run -p e2e --bin dashboards writes {} anew",
+            board.uid
+        );
     }
     Ok(())
 }
@@ -33,9 +38,12 @@ fn nothing_is_left_for_grafana_to_guess() -> anyhow::Result<()> {
         for panel in panels {
             let title = text(&panel["title"]);
             let defaults = &panel["fieldConfig"]["defaults"];
-            for (what, words) in
-                [("title", &panel["title"]), ("description", &panel["description"]), ("unit", &defaults["unit"]), ("noValue", &defaults["noValue"])]
-            {
+            for (what, words) in [
+                ("title", &panel["title"]),
+                ("description", &panel["description"]),
+                ("unit", &defaults["unit"]),
+                ("noValue", &defaults["noValue"]),
+            ] {
                 assert!(!text(words).is_empty(), "{name}: {title} has no {what}");
             }
             for holder in std::iter::once(panel).chain(list(&panel["targets"])) {

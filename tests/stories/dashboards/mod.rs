@@ -24,7 +24,7 @@ async fn filled() -> anyhow::Result<&'static World> {
     FILLED
         .get_or_try_init(async || {
             let world = empty().await?;
-            fill(pool(&world)?, ALERTS, TENANTS).await?;
+            fill(&pool(&world).await?, ALERTS, TENANTS).await?;
             Ok(world)
         })
         .await
@@ -35,8 +35,9 @@ async fn empty() -> anyhow::Result<World> {
     World::build(Setup { cloud: Settings { tenants: 1, history: 0, ..Settings::default() }, ..Setup::default() }).await
 }
 
-fn pool(world: &World) -> anyhow::Result<&PgPool> {
-    Ok(&world.database.as_ref().context("no database")?.pool)
+/// Connections of the story's own: those of another end with it.
+async fn pool(world: &World) -> anyhow::Result<PgPool> {
+    Ok(PgPool::connect(&world.database.as_ref().context("no database")?.url()).await?)
 }
 
 /// Every dashboard, as it lies in the folder.

@@ -12,7 +12,7 @@ const POINTS: usize = 11_000;
 
 #[tokio::test]
 async fn every_question_is_answered_to_a_reader_on_a_filled_database() -> anyhow::Result<()> {
-    let answered = ask_all(pool(filled().await?)?, true).await?;
+    let answered = ask_all(&pool(filled().await?).await?, true).await?;
     assert!(answered > 400, "{answered}");
     Ok(())
 }
@@ -20,7 +20,7 @@ async fn every_question_is_answered_to_a_reader_on_a_filled_database() -> anyhow
 #[tokio::test]
 async fn every_question_is_answered_where_nothing_has_happened() -> anyhow::Result<()> {
     let world = empty().await?;
-    let answered = ask_all(pool(&world)?, false).await?;
+    let answered = ask_all(&pool(&world).await?, false).await?;
     assert!(answered > 400, "{answered}");
     Ok(())
 }
@@ -57,13 +57,16 @@ struct Answer {
 /// As a member of `tocsin_reader`, who may do nothing else.
 async fn ask(pool: &PgPool, sql: &str) -> anyhow::Result<Answer> {
     let mut transaction = pool.begin().await?;
-    sqlx::raw_sql("set local role tocsin_reader; set transaction read only; set local statement_timeout = '15s'").execute(&mut *transaction).await?;
+    sqlx::raw_sql("set local role tocsin_reader; set transaction read only; set local statement_timeout = '15s'")
+        .execute(&mut *transaction)
+        .await?;
     let first = sqlx::query(AssertSqlSafe(format!("select * from ({sql}) asked limit 1"))).fetch_optional(&mut *transaction).await?;
     let columns = first.map_or_else(Vec::new, |row| {
         row.columns().iter().map(|column| (column.name().to_owned(), column.type_info().name().to_owned())).collect()
     });
-    let rows: Vec<String> =
-        sqlx::query_scalar(AssertSqlSafe(format!("select row_to_json(asked)::text from ({sql}) asked"))).fetch_all(&mut *transaction).await?;
+    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("select row_to_json(asked)::text from ({sql}) asked")))
+        .fetch_all(&mut *transaction)
+        .await?;
     Ok(Answer { columns, rows: rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<_, _>>()? })
 }
 
@@ -74,7 +77,8 @@ fn fits(panel: &Value, target: &Value, answer: &Answer, is_filled: bool, chosen:
     ensure!(answer.rows.len() <= POINTS, "{} points", answer.rows.len());
     for matched in list(&panel["fieldConfig"]["overrides"]) {
         let name = text(&matched["matcher"]["options"]);
-        let known = answer.columns.is_empty() || answer.columns.iter().any(|(column, _)| column == name) || panels::SEVERITIES.contains(&name);
+        let known =
+            answer.columns.is_empty() || answer.columns.iter().any(|(column, _)| column == name) || panels::SEVERITIES.contains(&name);
         ensure!(known, "an override is about {name:?}, which is no column");
     }
     let is_number = |name: &str| matches!(name, "INT4" | "INT8" | "FLOAT8" | "NUMERIC");

@@ -70,9 +70,13 @@ async fn a_report_about_one_customer_counts_no_other() -> anyhow::Result<()> {
     let (html, _) = written(world, "one.html", &["--since", "30d", "--tenant", "O'Brien & Söhne \"Ltd\""]).await?;
     assert!(html.contains("About <bdi>O'Brien &amp; Söhne &quot;Ltd&quot;</bdi>"), "whom it is about");
     assert!(!html.contains("Customer 004"), "somebody else");
-    assert!(html.contains("Left out, since it would count other customers too: Stored within") || html.contains("Left out, since it would count other customers too: Alerts per hour"));
+    assert!(
+        html.contains("Left out, since it would count other customers too: Stored within")
+            || html.contains("Left out, since it would count other customers too: Alerts per hour")
+    );
     let figures = world.run(&["report", "--since", "30d", "--tenant", "Customer 005", "--json", "--out", "-"]).await?.ok()?.json()?;
-    let panels: Vec<&Value> = figures["chapters"].as_array().context("no chapters")?.iter().flat_map(|chapter| super::list(&chapter["panels"])).collect();
+    let panels: Vec<&Value> =
+        figures["chapters"].as_array().context("no chapters")?.iter().flat_map(|chapter| super::list(&chapter["panels"])).collect();
     assert!(panels.iter().all(|panel| panel["title"] != "Alerts per hour" && panel["title"] != "Lateness"));
     let by_customer = panels.iter().find(|panel| panel["title"] == "Alerts by customer").context("no such panel")?;
     assert_eq!(by_customer["rows"].as_array().map(Vec::len), Some(1));

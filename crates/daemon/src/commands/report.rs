@@ -197,8 +197,7 @@ fn write(setting: &Setting, out: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", out.display()));
     let mut beside = out.as_os_str().to_owned();
     beside.push(".part");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, out)).map_err(failed)?;
     setting.output.note(&format!("written: {}; it holds names of customers, devices and people", out.display()));
     Ok(())
@@ -208,7 +207,9 @@ fn write(setting: &Setting, out: &Path, text: &str) -> Result<(), Failure> {
 mod tests {
     #[test]
     fn a_series_has_as_many_steps_as_can_be_told_apart() {
-        for (hours, step) in [(1, 3600), (24, 3600), (7 * 24, 3600), (8 * 24, 7200), (30 * 24, 21_600), (90 * 24, 43_200), (3650 * 24, 86_400)] {
+        for (hours, step) in
+            [(1, 3600), (24, 3600), (7 * 24, 3600), (8 * 24, 7200), (30 * 24, 21_600), (90 * 24, 43_200), (3650 * 24, 86_400)]
+        {
             assert_eq!(super::step(hours * 3600, 3600), step, "{hours} h");
         }
         assert_eq!(super::step(3600, 86_400), 86_400);

@@ -89,7 +89,9 @@ impl Cell {
             (Value::Number(number), Holds::Figure | Holds::FigureIn(_) | Holds::Time) => number.as_f64().map(Self::Figure),
             // An instant on an axis is a figure as well.
             (Value::String(text), Holds::Time) => Ticks::parse(text).map(|at| Self::Figure((at.0 / 10_000_000) as f64)),
-            (Value::String(text), Holds::Words | Holds::Series | Holds::When | Holds::Address | Holds::Customer) => Some(Self::Words(text.clone())),
+            (Value::String(text), Holds::Words | Holds::Series | Holds::When | Holds::Address | Holds::Customer) => {
+                Some(Self::Words(text.clone()))
+            }
             _ => None,
         }
     }
@@ -122,7 +124,11 @@ mod tests {
 
     #[test]
     fn names_in_a_column_become_series_in_the_order_of_their_rank() {
-        let rows = [r#"{"time": 3600, "metric": "low", "value": 4}"#, r#"{"time": 3600, "metric": "high", "value": 1}"#, r#"{"time": 7200.0, "metric": "low", "value": 2}"#];
+        let rows = [
+            r#"{"time": 3600, "metric": "low", "value": 4}"#,
+            r#"{"time": 3600, "metric": "high", "value": 1}"#,
+            r#"{"time": 7200.0, "metric": "low", "value": 2}"#,
+        ];
         let series = Answer::read(&panel("Alerts per hour"), &rows.map(str::to_owned)).unwrap().series(&panels::SEVERITIES);
         assert_eq!(series.names, ["high", "low"]);
         assert_eq!(series.points, [(3600.0, vec![Some(1.0), Some(4.0)]), (7200.0, vec![None, Some(2.0)])]);

@@ -67,7 +67,10 @@ fn round_up(value: f64, unit: Unit) -> f64 {
         return 1.0;
     }
     let steps: &[f64] = match unit {
-        Unit::Seconds => &[1.0, 2.0, 4.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0, 86_400.0],
+        Unit::Seconds => &[
+            1.0, 2.0, 4.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0,
+            86_400.0,
+        ],
         _ => &[2.0, 4.0, 6.0, 10.0],
     };
     if let Some(step) = steps.iter().find(|step| **step >= value) {
@@ -125,7 +128,8 @@ fn line(series: &Series, at: usize, x: &impl Fn(f64) -> f64, top: f64, step: f64
 }
 
 fn at_point(series: &Series, (time, values): &(f64, Vec<Option<f64>>), step: u32, unit: Unit) -> String {
-    let named = series.names.iter().zip(values).filter_map(|(name, value)| value.map(|value| format!("{name} {}", words::figure(value, unit))));
+    let named =
+        series.names.iter().zip(values).filter_map(|(name, value)| value.map(|value| format!("{name} {}", words::figure(value, unit))));
     format!("{} UTC: {}", words::on_axis(*time, step), named.collect::<Vec<_>>().join(", "))
 }
 
