@@ -17,7 +17,7 @@ pub(super) fn figure(value: f64, unit: Unit) -> String {
 /// A span in the unit that fits it.
 pub(super) fn span(seconds: f64) -> String {
     match seconds {
-        s if s == 0.0 => "0 s".into(),
+        0.0 => "0 s".into(),
         s if s < 1.0 => format!("{} ms", (s * 1000.0).round()),
         s if s < 90.0 => format!("{} s", short(s)),
         s if s < 90.0 * 60.0 => format!("{} min", short(s / 60.0)),
