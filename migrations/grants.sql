@@ -29,6 +29,7 @@ begin
             tocsin.detection_day, tocsin.alert_hour, tocsin.ingest_hour to tocsin_ingest;
         grant execute on function tocsin.forget_derived() to tocsin_ingest;
         grant insert on tocsin.alert_version, tocsin.alert_event to tocsin_ingest;
+        grant insert, update on tocsin.response_day to tocsin_ingest;
         -- An entry of the audit log is written once: no role but the owner can change or delete one.
         grant insert on tocsin.audit to tocsin_ingest;
         grant insert, update on tocsin.audit_head, tocsin.key_rotation, tocsin.erasure to tocsin_ingest;

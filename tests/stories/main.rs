@@ -6,6 +6,7 @@ mod commands;
 mod consent;
 mod contract;
 mod crashes;
+mod dashboards;
 mod digest;
 mod doctor;
 mod health;

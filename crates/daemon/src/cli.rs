@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::moment::Moment;
+
 pub(crate) use again::{Backfill, Quarantine, Reconcile};
 pub(crate) use reader::{Change as ReaderChange, Reader, Sight};
 pub(crate) use tenant::{Connect, Invite, MaybeNew, Named, Tenant};
@@ -84,6 +86,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  tocsin doctor --tenant contoso\n  tocsin doctor --bundle ticket.tar.gz\n  tocsin doctor --bundle - > ticket.tar.gz"
     )]
     Doctor(Doctor),
+    /// The pictures of the dashboards as one HTML file that needs nothing else, or their figures as JSON.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin report --out report.html\n\
+        \x20 tocsin report --since 30d --tenant contoso --tenant fabrikam --out contoso.html\n\
+        \x20 tocsin report --since 2026-11-01 --until 2026-12-01 --out -\n\
+        \x20 tocsin report --since 24h --json --out -")]
+    Report(Report),
     /// Have the running daemon read its configuration again: exit 0 when it is in force, 78 when it is refused and the one
     /// before stays.
     #[command(after_help = "Examples:\n\
@@ -115,6 +124,23 @@ pub(crate) struct Man {
     /// The folder for the pages; it is made if it is not there.
     #[arg(value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
+}
+
+/// `tocsin report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// From when on: how long ago (24h, 7d), or when (2026-11-20).
+    #[arg(long, default_value = "7d")]
+    pub(crate) since: Moment,
+    /// Until when; now, if nothing is said.
+    #[arg(long)]
+    pub(crate) until: Option<Moment>,
+    /// Only this tenant (directory id or name); may be given again. What cannot be told apart by tenant is left out then.
+    #[arg(long)]
+    pub(crate) tenant: Vec<String>,
+    /// The file to write, readable by its owner only; - for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 /// `tocsin serve`

@@ -19,6 +19,7 @@ mod reader;
 mod reconcile;
 mod reload;
 mod removal;
+mod report;
 mod serve;
 mod tenant;
 mod verify;
@@ -107,6 +108,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
         Command::Audit(command) => audit::run(&setting, command).await,
         Command::Doctor(options) => doctor::run(&setting, &options).await,
+        Command::Report(options) => report::run(&setting, &options).await,
         Command::Reload => reload::run(&setting, main_pid.as_deref()).await,
         // Done before.
         Command::Completions(_) | Command::Man(_) => Ok(()),

@@ -47,7 +47,8 @@ impl Browser {
         let own = format!("--user-data-dir={}", profile.path().display());
         let options =
             json!({ "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server", own] });
-        let wanted = json!({ "capabilities": { "alwaysMatch": { "browserName": "chrome", "goog:chromeOptions": options } } });
+        let logs = json!({ "browser": "ALL" });
+        let wanted = json!({ "capabilities": { "alwaysMatch": { "browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs } } });
         let driver_address = format!("http://127.0.0.1:{port}/session");
         let answer: Value = client.post(&driver_address).json(&wanted).send().await?.json().await?;
         let id = answer["value"]["sessionId"].as_str().with_context(|| format!("no session: {answer}"))?;
@@ -86,6 +87,36 @@ impl Browser {
     pub async fn write(&self, css: &str, text: &str) -> anyhow::Result<()> {
         let element = self.find("css selector", css).await?;
         self.post(&format!("element/{element}/value"), &json!({ "text": text })).await.map(drop)
+    }
+
+    /// Shows the page as a screen of this width does, to somebody who prefers dark or light.
+    ///
+    /// # Errors
+    /// When the driver refuses.
+    pub async fn look_as(&self, width: u32, scheme: &str) -> anyhow::Result<()> {
+        let screen = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        for (command, parameters) in [("Emulation.setDeviceMetricsOverride", screen), ("Emulation.setEmulatedMedia", media)] {
+            self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a function's body in the page, which ends by calling its last argument, and gives what it was called with.
+    ///
+    /// # Errors
+    /// When it throws or does not end.
+    pub async fn ask(&self, body: &str) -> anyhow::Result<Value> {
+        self.post("execute/async", &json!({ "script": body, "args": [] })).await
+    }
+
+    /// What has been written to the console since it was last asked.
+    ///
+    /// # Errors
+    /// When the driver refuses.
+    pub async fn console(&self) -> anyhow::Result<Vec<String>> {
+        let said = self.post("se/log", &json!({ "type": "browser" })).await?;
+        Ok(said.as_array().context("no log")?.iter().map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect())
     }
 
     /// Keeps a picture of the page in the folder that `TOCSIN_TEST_PICTURES` names, if it names one.

@@ -33,7 +33,7 @@ const STAY: [&str; 18] = [
     "notification",
     "reader_tenant",
 ];
-const GO: [&str; 18] = [
+const GO: [&str; 19] = [
     "alert",
     "alert_version",
     "version_seen",
@@ -53,6 +53,8 @@ const GO: [&str; 18] = [
     "alert_day",
     "detection_day",
     "derivation",
+    // Counted by a trigger, deleted by one.
+    "response_day",
 ];
 
 /// Puts rows of the tenant into every table that holds what was read: so many versions, and one row elsewhere.
@@ -64,7 +66,7 @@ async fn fill(world: &World, tenant: TenantId, versions: i32) {
         insert into tocsin.alert (tenant, alert_id, source, source_rank, hash, version_created_at)
             select tenant, alert_id, source, 1, hash, created_at from tocsin.alert_version where tenant = 'TENANT';
         insert into tocsin.version_seen (tenant, source, alert_id, hash, version, month) values ('TENANT', 's', 'a1', '', 1, '2026-01-01');
-        insert into tocsin.alert_event (tenant, alert_id, field, source) values ('TENANT', 'a1', 'status', 's');
+        insert into tocsin.alert_event (tenant, alert_id, field, new_value, source) values ('TENANT', 'a1', 'status', 'resolved', 's');
         insert into tocsin.incident (tenant, incident_id, hash, raw) values ('TENANT', 'i', '', '{}');
         insert into tocsin.incident_redirect values ('TENANT', 'i', 'j');
         insert into tocsin.reread (tenant, source, errand, from_ticks, to_ticks, left_ticks, polled_before_ticks) values ('TENANT', 's', 'short', 0, 1, 1, 0);
