@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use e2e::harness::process::{tocsin, tocsin_binary};
-use e2e::harness::{Daemon, Finished, Proxy, World, eventually, finish};
+use e2e::harness::{Daemon, Finished, Proxy, World, eventually, finish, skipped};
 use tokio::process::Command;
 
 use super::commands::{SOON, setup};
@@ -53,7 +53,7 @@ async fn listing(root: &Path) -> anyhow::Result<String> {
 #[tokio::test]
 async fn the_image_serves_as_nobody_without_capabilities_and_writes_nothing() -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() || !Path::new(CAPSH).is_file() {
-        println!("skipped: the daemon in the image's root file system, since chroot needs root and capsh");
+        skipped("the daemon in the image's root file system, since chroot needs root and capsh");
         return Ok(());
     }
     let world = World::with_tenants(setup(2, 5)).await?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::harness::process::tocsin_binary;
-use e2e::harness::{Daemon, Finished, Proxy, Setup, World, eventually, finish};
+use e2e::harness::{Daemon, Finished, Proxy, Setup, World, eventually, finish, skipped};
 use rustix::process::{Signal, geteuid};
 use tokio::process::Command;
 
@@ -131,11 +131,6 @@ async fn a_stage_that_stands_still_is_named_once_and_starves_the_watchdog() -> a
     daemon.signal(Signal::ABORT)?;
     daemon.ended(Duration::from_secs(10)).await?;
     world.end().await
-}
-
-#[expect(clippy::print_stdout, reason = "whoever reads the results of this run has to see it")]
-fn skipped(what: &str) {
-    println!("skipped: {what}");
 }
 
 /// Builds the package; `None` where that cannot be done, for want of a tool.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use e2e::harness::{Prometheus, Setup, World, eventually, run_in};
+use e2e::harness::{Prometheus, Setup, World, eventually, run_in, skipped};
 use simulator::{Settings, SimTenant, SourceMix};
 use sqlx::AssertSqlSafe;
 use tokio::io::AsyncWriteExt;
@@ -69,7 +69,7 @@ async fn a_real_prometheus_fires_the_real_rule_when_a_customer_takes_his_consent
     world.settled(MINUTE).await?;
     let rules = std::fs::read_to_string(folder("deploy/prometheus/rules.yaml"))?;
     let Some(prometheus) = Prometheus::start(world.folder(), &daemon.ops_address().await?, &hasty(&rules)).await? else {
-        eprintln!("skipped: prometheus is not installed here; the rules are not seen in a real one");
+        skipped("prometheus is not installed here; the rules are not seen in a real one");
         daemon.terminate().await?;
         return world.end().await;
     };

@@ -94,7 +94,7 @@ pub(super) enum DatabaseFacts {
         pending: usize,
     },
     /// It can be worked with.
-    There(ServerFacts),
+    There(Box<ServerFacts>),
 }
 
 /// A database that can be worked with.

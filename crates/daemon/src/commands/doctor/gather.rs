@@ -43,7 +43,7 @@ pub(super) async fn gather(setting: &Setting, only: Option<&str>) -> Result<(Fac
                 facts.database = match looked {
                     Ok((server, used)) => {
                         clouds = used;
-                        DatabaseFacts::There(server)
+                        DatabaseFacts::There(Box::new(server))
                     }
                     Err(failure) if failure.exit == Exit::NotFound => {
                         database.close().await;

@@ -13,7 +13,7 @@ fn healthy() -> Facts {
         config: ConfigFacts::default(),
         keys: KeyFacts { keys: 1, opens_all: Some(Ok(())), sealed: [2, 0, 0], ..KeyFacts::default() },
         apps: vec![app()],
-        database: DatabaseFacts::There(server()),
+        database: DatabaseFacts::There(Box::new(server())),
         daemon: answers(true),
         hosts: vec![host(Some(0.4))],
         tenants: vec![tenant(1), tenant(2)],
