@@ -2,6 +2,7 @@
 
 pub mod handover;
 pub mod neighbours;
+pub mod pictures;
 pub mod refresh;
 pub mod rotation;
 pub mod start;

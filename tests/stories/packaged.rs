@@ -2,7 +2,7 @@
 //! its configuration while it runs. No systemd runs here; this story stands in its place, with the unit that is in the package:
 //! a socket to be notified at, a folder of credentials, an ordinary user.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -162,6 +162,11 @@ impl Installed {
         let who = Somebody::ordinary()?;
         // What dpkg-deb unpacks belongs to whoever unpacks; the folder above must let the service through.
         std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755))?;
+        // As the package's script does after it.
+        let folders = include_str!("../../deploy/deb/postinst").lines().find_map(|line| line.trim().strip_prefix("for folder in "));
+        for folder in folders.and_then(|line| line.strip_suffix("; do")).context("the script makes no folders")?.split(' ') {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join("etc/tocsin").join(folder))?;
+        }
         for page in ["tocsin.1.gz", "tocsin-serve.1.gz", "tocsin-reload.1.gz"] {
             ensure!(root.join("usr/share/man/man1").join(page).is_file(), "there is no {page}");
         }

@@ -13,6 +13,7 @@ use e2e::harness::{Setup, World, eventually};
 use e2e::measure::Spans;
 use e2e::measure::handover::{Ending, takeovers};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
+use e2e::measure::pictures::pictures;
 use e2e::measure::refresh::refresh_all;
 use e2e::measure::start::starts;
 use local_postgres::{Durability, LocalPostgres};
@@ -28,6 +29,9 @@ struct Options {
     /// Each figure is the median of so many runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// So many alerts in a database that is asked, instead of a million.
+    #[arg(long)]
+    alerts: Option<u32>,
 }
 
 #[tokio::main]
@@ -112,6 +116,29 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         print("refresh_5000", &mut [seen.took.as_secs_f64()], "s", &format!("{what}; goal: 300"));
         print("refresh_5000_busiest", &mut [seen.busiest_second as f64], "calls/s", &format!("{what}; goal: 20, at one login host"));
         print("refresh_5000_calls", &mut [seen.redemptions as f64], "calls", &format!("{what}; {} of them refused", seen.refused));
+        server.stop().await?;
+    }
+    if wanted("dashboards") {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let (alerts, tenants) = options.alerts.map_or((1_000_000, 300), |alerts| (alerts, 300));
+        let seen = pictures(server.url(), alerts, tenants, options.runs).await?;
+        let mut over = 0;
+        for panel in &seen {
+            let slow = panel.took > Duration::from_millis(200);
+            over += usize::from(slow);
+            if slow || options.name.as_deref() == Some("dashboards_all") {
+                let against = format!("{}; {alerts} alerts of {tenants} customers, {}; goal: 0.2", panel.panel, panel.chosen);
+                print("dashboards_panel", &mut [panel.took.as_secs_f64()], "s", &against);
+            }
+        }
+        let slowest = seen.first().map_or(0.0, |panel| panel.took.as_secs_f64());
+        print(
+            "dashboards",
+            &mut [slowest],
+            "s",
+            &format!("the slowest of {} panels, {alerts} alerts; {over} over the goal of 0.2", seen.len()),
+        );
         server.stop().await?;
     }
     for (name, place) in [

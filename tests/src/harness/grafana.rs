@@ -2,6 +2,7 @@
 //! as text first, then macros, each with the arguments up to the first parenthesis that closes.
 
 use anyhow::{Context, bail};
+use sqlx::PgPool;
 
 /// About when and whom.
 #[derive(Clone, Debug)]
@@ -19,6 +20,37 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// What people choose: an hour, a day and all there is; all customers, one, and one whose name has a quote in it.
+    ///
+    /// # Errors
+    /// When the database does not say which customers there are.
+    pub async fn all(pool: &PgPool) -> anyhow::Result<Vec<Self>> {
+        let all: Vec<String> =
+            sqlx::query_scalar("select directory_id::text from dash.tenant_health order by tenant").fetch_all(pool).await?;
+        let severities = |more: &[&str]| panels::SEVERITIES.iter().chain(more).map(|severity| (*severity).to_owned()).collect::<Vec<_>>();
+        let quoted: Vec<String> =
+            sqlx::query_scalar("select directory_id::text from dash.tenant_health where tenant like '%''%'").fetch_all(pool).await?;
+        let mut chosen = Vec::new();
+        for (range, seconds) in [("1 h", 3600_u64), ("24 h", 86_400), ("90 d", 90 * 86_400)] {
+            let (from, to): (String, String) = sqlx::query_as(
+                "select to_char(now() at time zone 'UTC' - $1::bigint * interval '1 second', $2), to_char(now() at time zone 'UTC', $2)",
+            )
+            .bind(i64::try_from(seconds)?)
+            .bind("YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"")
+            .fetch_one(pool)
+            .await?;
+            for (who, tenants, more) in [
+                ("all", all.clone(), [].as_slice()),
+                ("one", all.iter().skip(4).take(1).cloned().collect(), [].as_slice()),
+                ("a name with a quote", quoted.clone(), ["o'hara', '') or true --"].as_slice()),
+            ] {
+                let values = vec![("tenant", tenants), ("severity", severities(more))];
+                chosen.push(Self { words: format!("{range}, {who}"), from: from.clone(), to: to.clone(), seconds, values });
+            }
+        }
+        Ok(chosen)
+    }
+
     /// The step of a picture, for a screen of a thousand pixels and a panel that wants at least so many seconds.
     pub fn interval(&self, least: u64) -> u64 {
         let wanted = self.seconds / 1000;

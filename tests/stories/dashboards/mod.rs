@@ -7,7 +7,7 @@ mod questions;
 mod report;
 
 use anyhow::Context;
-use e2e::harness::{Chosen, Setup, World, fill};
+use e2e::harness::{Setup, World, fill};
 use serde_json::Value;
 use simulator::Settings;
 use sqlx::PgPool;
@@ -58,31 +58,4 @@ fn list(value: &Value) -> &[Value] {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
-}
-
-/// The choices with which each question is asked, about these customers.
-async fn choices(pool: &PgPool) -> anyhow::Result<Vec<Chosen>> {
-    let all: Vec<String> = sqlx::query_scalar("select directory_id::text from dash.tenant_health order by tenant").fetch_all(pool).await?;
-    let severities = |more: &[&str]| panels::SEVERITIES.iter().chain(more).map(|severity| (*severity).to_owned()).collect::<Vec<_>>();
-    let quoted: Vec<String> =
-        sqlx::query_scalar("select directory_id::text from dash.tenant_health where tenant like '%''%'").fetch_all(pool).await?;
-    let mut chosen = Vec::new();
-    for (range, seconds) in [("1 h", 3600_u64), ("24 h", 86_400), ("90 d", 90 * 86_400)] {
-        let (from, to): (String, String) = sqlx::query_as(
-            "select to_char(now() at time zone 'UTC' - $1::bigint * interval '1 second', $2), to_char(now() at time zone 'UTC', $2)",
-        )
-        .bind(i64::try_from(seconds)?)
-        .bind("YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"")
-        .fetch_one(pool)
-        .await?;
-        for (who, tenants, more) in [
-            ("all", all.clone(), [].as_slice()),
-            ("one", all.iter().skip(4).take(1).cloned().collect(), [].as_slice()),
-            ("a name with a quote", quoted.clone(), ["o'hara', '') or true --"].as_slice()),
-        ] {
-            let values = vec![("tenant", tenants), ("severity", severities(more))];
-            chosen.push(Chosen { words: format!("{range}, {who}"), from: from.clone(), to: to.clone(), seconds, values });
-        }
-    }
-    Ok(chosen)
 }

@@ -7,7 +7,7 @@ use panels::{Kind, boards};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{choices, filled, pool};
+use super::{filled, pool};
 
 /// `$1` and `$2` are beginning and end, `$3` the customers; `days` and `alert` stand for what is said in `recount`.
 const AGAIN: &[(&str, &str, f64)] = &[
@@ -89,7 +89,7 @@ const BASE: &str = "with alerts as (select * from tocsin.alert where tenant = an
 #[tokio::test]
 async fn every_large_figure_is_what_a_recount_says() -> anyhow::Result<()> {
     let pool = &pool(filled().await?).await?;
-    let choices = choices(pool).await?;
+    let choices = Chosen::all(pool).await?;
     let mut compared = 0;
     for board in boards::ALL.iter().filter(|board| board.source == panels::Source::Postgres) {
         for panel in board.panels.iter().filter(|panel| matches!(panel.kind, Kind::Stat(_))) {

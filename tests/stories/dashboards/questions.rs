@@ -5,7 +5,7 @@ use e2e::harness::Chosen;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Column, PgPool, Row, TypeInfo};
 
-use super::{choices, empty, files, filled, list, pool, text};
+use super::{empty, files, filled, list, pool, text};
 
 /// Grafana draws no more.
 const POINTS: usize = 11_000;
@@ -32,7 +32,7 @@ async fn ask_all(pool: &PgPool, is_filled: bool) -> anyhow::Result<usize> {
             let listed = ask(pool, text(&variable["query"])).await.with_context(|| format!("{name}: variable {}", variable["name"]))?;
             ensure!(listed.rows.is_empty() != is_filled, "{name}: {} choices", listed.rows.len());
         }
-        for chosen in &choices(pool).await? {
+        for chosen in &Chosen::all(pool).await? {
             for panel in list(&file["panels"]) {
                 let least = text(&panel["interval"]);
                 let least = if least == "1d" { 86_400 } else { 3600 };
