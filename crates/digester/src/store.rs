@@ -1,5 +1,5 @@
 //! The SQL: who has something to derive ([`look`]), how far one has come ([`place`]), what there is to read ([`read`]), and what
-//! is written ([`write`]: rows of one alert, [`counts`]: rows that alerts share).
+//! is written ([`write`](mod@write): rows of one alert, [`counts`]: rows that alerts share).
 
 pub(crate) mod counts;
 pub(crate) mod look;
