@@ -158,7 +158,7 @@ pub(crate) enum Db {
     Migrate,
     /// List migrations; exit 3 when some are pending or the schema is newer than this program.
     Status,
-    /// List the months of stored versions: how large each is, when [retention] lets it go, and which have gone.
+    /// List the months of stored versions: how large each is, when `[retention]` lets it go, and which have gone.
     #[command(after_help = "Examples:\n\
         \x20 tocsin db partitions\n\
         \x20 tocsin db partitions --json")]
