@@ -20,6 +20,7 @@ mod packaged;
 mod paging;
 mod proof;
 mod reading;
+mod reference;
 mod replicas;
 mod retention;
 mod rings;

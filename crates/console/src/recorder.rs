@@ -78,7 +78,8 @@ pub async fn upkeep(handle: PrometheusHandle, stop: CancellationToken) {
     }
 }
 
-pub(crate) fn describe() {
+/// Tells the recorder of this thread what each metric is, and begins at nought what is news from the start.
+pub fn describe() {
     describe_counter!(metric::ALERTS_STORED, "Alerts stored, by source and whether new or updated.");
     describe_counter!(metric::ALERTS_DUPLICATE, "Records read again that were stored already, by source.");
     describe_counter!(metric::POLLS, "Polls, by source and outcome.");

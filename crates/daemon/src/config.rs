@@ -28,7 +28,7 @@ use microsoft::Cloud;
 pub(crate) use apps::{AppConfig, CredentialFiles};
 pub(crate) use console::ConsoleConfig;
 pub(crate) use files::Found;
-pub(crate) use keys::Origin;
+pub(crate) use keys::{APP_KEYS, CLOUD_KEYS, DEFAULTS, Origin};
 pub(crate) use notify::NotifyConfig;
 pub(crate) use secret_file::{read_secret_file, shared_with_group};
 

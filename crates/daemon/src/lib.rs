@@ -4,7 +4,7 @@
 //! made. `cli.rs` says what can be typed, `commands/` has one file per command, `config.rs` reads and
 //! checks the configuration, `database.rs` gets to a Postgres, `lifecycle.rs` starts, stops and dies,
 //! `reload.rs` reads the configuration again, `service_manager.rs` tells systemd how it is,
-//! `hardening.rs` keeps the memory of the process to itself.
+//! `hardening.rs` keeps the memory of the process to itself, `reference.rs` is what the reference pages are written from.
 
 mod cli;
 mod commands;
@@ -16,6 +16,7 @@ mod lifecycle;
 mod moment;
 mod output;
 mod progress;
+pub mod reference;
 mod reload;
 mod secrets;
 mod service_manager;

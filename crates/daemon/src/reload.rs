@@ -123,7 +123,7 @@ fn differing(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -
     keys
 }
 
-fn is_live(key: &str) -> bool {
+pub(crate) fn is_live(key: &str) -> bool {
     LIVE.iter().any(|live| if live.ends_with('.') { key.starts_with(live) } else { key == *live })
 }
 

@@ -42,7 +42,7 @@ use crate::http::{Http, read_secret_body};
 pub use code::{Ask, Code, Desk, SignedIn};
 pub use device::{DeviceCode, DevicePoll};
 pub use discovery::Directory;
-pub use error::{SignInError, TOO_MANY_REQUESTS};
+pub use error::{SignInError, TOO_MANY_REQUESTS, known_answers};
 pub use maybe_ours::MaybeOurs;
 pub use returned::{Returned, Said};
 

@@ -123,6 +123,7 @@ def check_config(where, objects, known):
         for source in volume.get("projected", {}).get("sources", []):
             files.add(f"{mount['mountPath']}/{source['serviceAccountToken']['path']}")
     named = {parsed["database"]["url_file"], parsed["vault"]["key_file"]}
+    named |= {value for key, value in parsed.get("notify", {}).items() if key.endswith("_file")}
     named |= {value for app in parsed.get("apps", {}).values() for key, value in app.items() if key.endswith("_file")}
     expect(named == files, f"{where}: named {sorted(named)}, mounted {sorted(files)}")
     ports = {port["name"]: port["containerPort"] for port in daemon["ports"]}
@@ -184,7 +185,7 @@ def check_drift(known):
     """The schema has exactly the daemon's keys, but for those that are the chart's business."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     config = schema["properties"]["config"]["properties"]
-    ours = {"database": None, "ops": None, "state_dir": None, "console": None, "notify": None, "vault": {"key_file"}}
+    ours = {"database": None, "ops": None, "state_dir": None, "console": None, "notify": {"url_file", "secret_file"}, "vault": {"key_file"}}
     for section, keys in known["defaults"].items():
         hidden = ours.get(section, set())
         if hidden is not None:
@@ -229,6 +230,8 @@ REFUSED = {
     "pages in the clear": ({"console": {"publicUrl": "http://soc.example"}}, "publicUrl"),
     "no time to drain": ({"terminationGracePeriodSeconds": 15}, "terminationGracePeriodSeconds is under 17"),
     "an Ingress without a host": ({"ingress": {"enabled": True}}, "ingress.host is empty"),
+    "a webhook's address in the values": ({"config": {"notify": {"url_file": "https://hooks.example/x"}}}, "url_file"),
+    "a retention that is no time": ({"config": {"retention": {"versions": "a year"}}}, "versions"),
     "customers on the ops port": ({"console": {"port": 9464}}, "ops.port and console.port"),
     "keys and credential in one Secret": (
         {"keyRing": {"existingSecret": "x"}, "apps": {"main": {"clientId": APP, "credential": {"clientSecret": {"existingSecret": "x"}}}}},
@@ -305,6 +308,7 @@ def main():
         if name == "everything":
             expect(toml["vault"]["require_separation"] is False, "everything: a false of the values got lost")
             expect(toml["console"]["operator"] == values["console"]["operator"], f"everything: quoted wrongly: {toml['console']}")
+            expect(toml["notify"]["allow_private"] is True and toml["retention"]["comparisons"] == "", f"everything: {toml}")
             expect(toml["poll"]["page_size"] == 500 and toml["ops"]["listen"] == "[::]:19464", f"everything: {toml}")
             offered = values["monitoring"]["dashboards"]
             dashboards = check_dashboards(name, objects, offered)

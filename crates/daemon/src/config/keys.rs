@@ -13,9 +13,10 @@ use config::{File, FileFormat, Value, ValueKind};
 use super::ConfigError;
 use super::raw::Raw;
 
-const DEFAULTS: &str = include_str!("../../../../config/default.toml");
-const CLOUD_KEYS: &[&str] = &["login_url", "graph_url", "defender_url", "portal_url", "graph_scope", "defender_scope", "allow_plaintext"];
-const APP_KEYS: &[&str] = &[
+pub(crate) const DEFAULTS: &str = include_str!("../../../../config/default.toml");
+pub(crate) const CLOUD_KEYS: &[&str] =
+    &["login_url", "graph_url", "defender_url", "portal_url", "graph_scope", "defender_scope", "allow_plaintext"];
+pub(crate) const APP_KEYS: &[&str] = &[
     "client_id",
     "client_secret_file",
     "client_secret_expires",

@@ -21,7 +21,7 @@ mod words;
 
 use std::time::Duration;
 
-pub(super) use by_error::{may_mean_a_dead_token, of_error};
+pub(super) use by_error::{every_word, may_mean_a_dead_token, of_error};
 use table::TABLE;
 
 /// Who is at fault, and so what follows.
@@ -93,7 +93,7 @@ fn of_code(code: u32) -> Option<&'static Meaning> {
     TABLE.iter().find(|row| row.codes.contains(&code)).map(|row| &row.meaning)
 }
 
-#[cfg(test)]
+/// Every number that is known, as the table has them.
 pub(super) fn every_code() -> impl Iterator<Item = (u32, &'static Meaning)> {
     TABLE.iter().flat_map(|row| row.codes.iter().map(|code| (*code, &row.meaning)))
 }

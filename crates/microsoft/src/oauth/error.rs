@@ -233,5 +233,22 @@ fn classified(refusal: &Refusal, wait: Option<Wait>) -> SignInError {
     error
 }
 
+/// Every answer of the sign-in service that is known by its number or, behind those, by its word, and what is made of each
+/// where it stands alone: for whoever writes it down.
+pub fn known_answers() -> impl Iterator<Item = (String, Trouble)> {
+    let by_code = codes::every_code().map(|(code, _)| {
+        let refusal = Refusal { codes: vec![code], ..Refusal::default() };
+        (format!("AADSTS{code}"), refusal)
+    });
+    let by_word = codes::every_word().map(|(word, sub, _)| {
+        if sub {
+            (format!("suberror {word}"), Refusal { suberror: Some(word.to_owned()), ..Refusal::default() })
+        } else {
+            (word.to_owned(), Refusal { error: word.to_owned(), ..Refusal::default() })
+        }
+    });
+    by_code.chain(by_word).map(|(name, refusal)| (name, classified(&refusal, None).trouble))
+}
+
 #[cfg(test)]
 mod tests;

@@ -21,10 +21,17 @@
 {{ include "tocsin.toml.section" (dict "name" "vault" "keys" $vault) }}
 {{ include "tocsin.toml.section" (dict "name" "ops" "keys" (dict "listen" $ops)) }}
 {{ include "tocsin.toml.section" (dict "name" "console" "keys" (dict "listen" $console "public_url" (include "tocsin.publicUrl" .) "operator" .Values.console.operator)) }}
-{{- range $name := list "log" "poll" "ladder" "budget" }}
+{{- range $name := list "log" "poll" "ladder" "retention" "budget" }}
 {{- with get $config $name }}
 {{ include "tocsin.toml.section" (dict "name" $name "keys" .) }}
 {{- end }}
+{{- end }}
+{{- $notify := $config.notify | default dict }}
+{{- if .Values.notify.existingSecret }}
+{{- $notify = merge (dict "url_file" "/etc/tocsin/notify/url" "secret_file" "/etc/tocsin/notify/secret") $notify }}
+{{- end }}
+{{- with $notify }}
+{{ include "tocsin.toml.section" (dict "name" "notify" "keys" .) }}
 {{- end }}
 {{- range $name, $cloud := $config.clouds }}
 {{ include "tocsin.toml.section" (dict "name" (printf "clouds.%s" $name) "keys" $cloud) }}

@@ -103,8 +103,8 @@ pub(in crate::oauth) fn may_mean_a_dead_token(error: &str) -> bool {
     matches!(error, "invalid_grant" | "interaction_required" | "consent_required" | "login_required" | "bad_token")
 }
 
-#[cfg(test)]
-pub(super) fn every_word() -> impl Iterator<Item = (&'static str, bool, &'static Meaning)> {
+/// Every word that is known, whether it is a `suberror`, and one that nobody knows.
+pub(in crate::oauth) fn every_word() -> impl Iterator<Item = (&'static str, bool, &'static Meaning)> {
     let of =
         |rows: &'static [Row], sub: bool| rows.iter().flat_map(move |row| row.words.iter().map(move |word| (*word, sub, &row.meaning)));
     of(SUBERRORS, true).chain(of(ERRORS, false)).chain([("never_heard_of", false, UNKNOWN)])
