@@ -9,6 +9,7 @@ mod crashes;
 mod dashboards;
 mod digest;
 mod doctor;
+mod hands_on;
 mod health;
 mod held_tokens;
 mod image;
