@@ -2,6 +2,7 @@
 //! stands in the file of its name under `commands`.
 
 mod again;
+mod looking;
 mod reader;
 mod tenant;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::moment::Moment;
 
 pub(crate) use again::{Backfill, Quarantine, Reconcile};
+pub(crate) use looking::{AlertFilter, Alerts, Tail, Top};
 pub(crate) use reader::{Change as ReaderChange, Reader, Sight};
 pub(crate) use tenant::{Connect, Invite, MaybeNew, Named, Tenant};
 
@@ -86,6 +88,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  tocsin doctor --tenant contoso\n  tocsin doctor --bundle ticket.tar.gz\n  tocsin doctor --bundle - > ticket.tar.gz"
     )]
     Doctor(Doctor),
+    /// All tenants at a glance, the one that is furthest behind first, until q or Ctrl-C. Where standard output is no
+    /// terminal it prints once.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin top\n\
+        \x20 tocsin top --every 10s\n\
+        \x20 tocsin top --once\n\
+        \x20 tocsin top --once --json")]
+    Top(Top),
     /// The pictures of the dashboards as one HTML file that needs nothing else, or their figures as JSON.
     #[command(after_help = "Examples:\n\
         \x20 tocsin report --out report.html\n\
@@ -99,6 +109,12 @@ pub(crate) enum Command {
         \x20 tocsin reload\n\
         \x20 tocsin reload --config /etc/tocsin/tocsin.toml --json")]
     Reload,
+    /// Print the JSON Schema of what a command prints with --json, or list the schemas.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin schema\n\
+        \x20 tocsin schema tenant list\n\
+        \x20 tocsin schema alerts-tail > alerts-tail.schema.json")]
+    Schema(Schema),
     /// Print what a shell needs to complete commands and options.
     #[command(after_help = "Examples:\n\
         \x20 tocsin completions bash > /etc/bash_completion.d/tocsin\n\
@@ -116,6 +132,14 @@ pub(crate) enum Command {
 pub(crate) struct Completions {
     /// Which shell.
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// `tocsin schema`
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Which one: the words of the command.
+    #[arg(value_name = "COMMAND")]
+    pub(crate) name: Vec<String>,
 }
 
 /// `tocsin man`
@@ -243,45 +267,6 @@ pub(crate) enum Audit {
     Heads,
 }
 
-/// `tocsin alerts …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Alerts {
-    /// List stored alerts, newest arrivals last.
-    #[command(after_help = "Examples:\n\
-        \x20 tocsin alerts list --since 24h --severity high\n\
-        \x20 tocsin alerts list --tenant contoso -n 500 --json")]
-    List(AlertFilter),
-    /// Print alerts as they are stored, until Ctrl-C.
-    #[command(after_help = "Examples:\n\
-        \x20 tocsin alerts tail --severity high\n\
-        \x20 tocsin alerts tail --tenant contoso --since 7d --no-follow --json")]
-    Tail {
-        /// Which alerts.
-        #[command(flatten)]
-        filter: AlertFilter,
-        /// Print what is there and end.
-        #[arg(long)]
-        no_follow: bool,
-    },
-}
-
-/// Which alerts.
-#[derive(Debug, Args)]
-pub(crate) struct AlertFilter {
-    /// Only this tenant (directory id or name).
-    #[arg(long)]
-    pub(crate) tenant: Option<String>,
-    /// Only this severity.
-    #[arg(long, ignore_case = true, value_parser = ["unknown", "informational", "low", "medium", "high"])]
-    pub(crate) severity: Option<String>,
-    /// Only what was stored in the last 30m, 24h, 7d …
-    #[arg(long, value_parser = humantime::parse_duration)]
-    pub(crate) since: Option<Duration>,
-    /// At most this many of the newest.
-    #[arg(long, short = 'n', default_value_t = 50)]
-    pub(crate) limit: u32,
-}
-
 /// `tocsin notify …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Notify {
@@ -296,8 +281,16 @@ pub(crate) enum Notify {
 pub(crate) enum ConfigCommand {
     /// Check the configuration without starting anything.
     Check,
-    /// Print every key with its value and where it came from.
-    Show,
+    /// Print every key with its value; secrets are never among them, only the files that hold them.
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin config show\n\
+        \x20 tocsin config show --origin\n\
+        \x20 tocsin config show --json")]
+    Show {
+        /// Also where each value came from: the default, a file, or a variable of the environment. --json always says it.
+        #[arg(long)]
+        origin: bool,
+    },
 }
 
 /// `tocsin doctor`

@@ -20,8 +20,11 @@ mod reconcile;
 mod reload;
 mod removal;
 mod report;
+mod schema;
 mod serve;
+mod tail;
 mod tenant;
+mod top;
 mod verify;
 
 use tenant_registry::Registry;
@@ -67,6 +70,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         // They are about the program alone, and work before there is a configuration.
         Command::Completions(options) => return completions::run(output, options),
         Command::Man(options) => return man::run(output, options),
+        Command::Schema(options) => return schema::run(output, options),
         _ => {}
     }
     let environment: Vec<(String, String)> =
@@ -108,10 +112,11 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Healthcheck(options) => healthcheck::run(&setting, &options).await,
         Command::Audit(command) => audit::run(&setting, command).await,
         Command::Doctor(options) => doctor::run(&setting, &options).await,
+        Command::Top(options) => top::run(&setting, &options).await,
         Command::Report(options) => report::run(&setting, &options).await,
         Command::Reload => reload::run(&setting, main_pid.as_deref()).await,
         // Done before.
-        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Completions(_) | Command::Man(_) | Command::Schema(_) => Ok(()),
     }
 }
 

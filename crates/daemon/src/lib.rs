@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod database;
 mod failure;
+mod files;
 mod hardening;
 mod lifecycle;
 mod moment;

@@ -103,8 +103,7 @@ pub(crate) enum End {
 ///
 /// # Errors
 /// Exit 1 when a stage or the embedded server died.
-pub(crate) async fn run_until_end(mut stages: Stages, died: impl Future<Output = String>) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
+pub(crate) async fn run_until_end(mut stages: Stages, mut signals: Signals, died: impl Future<Output = String>) -> Result<(), Failure> {
     let end = tokio::select! {
         name = signals.next() => End::Asked(name),
         death = stages.first_death() => End::Died(death),
@@ -129,7 +128,7 @@ pub(crate) async fn run_until_end(mut stages: Stages, died: impl Future<Output =
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -147,11 +146,16 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    /// Heard from now on: before this, and before anybody is told that the daemon runs, they end the process as it stands.
+    ///
+    /// # Errors
+    /// Exit 1 when the system refuses.
+    pub(crate) fn listen() -> Result<Self, Failure> {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// Waits for one, and names it.
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -50,7 +50,7 @@ impl Output {
         for row in rows {
             table.add_row(cells(row).iter().map(|cell| printable(cell)).collect::<Vec<_>>());
         }
-        self.line(&table.to_string())
+        self.line(&table.trim_fmt())
     }
 
     /// Prints one JSON document.

@@ -26,6 +26,8 @@ use crate::vault::VaultError;
 /// Data keys rewrapped in one transaction.
 const BATCH: i64 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A daemon looks at its ring every two seconds, and says then what it has.
+const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 
 /// Where a rotation stands, for whoever watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,17 +197,7 @@ impl Registry {
                 "{tenants} tenants are sealed under key {key}: type `tocsin key rotate` to seal them under key {active}"
             )));
         }
-        for daemon in replicas::keys(&self.pool).await? {
-            if daemon.ring.first().is_some_and(|first| *first == key.to_string()) {
-                return Err(KeyChangeError::Refused(format!(
-                    "the daemon {} still seals with key {key}: put the new key ring in its place there first",
-                    daemon.host
-                )));
-            }
-            if !daemon.ring.contains(&active.to_string()) {
-                return Err(KeyChangeError::Waiting { key: active, daemons: vec![daemon.host] });
-            }
-        }
+        self.wait_until_none_needs(key, active).await?;
         let mut tx = store::begin(&self.pool).await?;
         rotations::forget(&mut tx, &key.to_string()).await?;
         let details = json!({ "key": key.to_string(), "active": active.to_string() });
@@ -261,6 +253,30 @@ impl Registry {
         let mut tx = store::begin(&self.pool).await?;
         audit::append(&mut tx, INSTALLATION, self.actor(), action, &json!({ "key": key.to_string() })).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Waits until no running daemon seals with this key, and all of them have the one that seals now. Right after a
+    /// rotation they have not looked at the ring yet.
+    async fn wait_until_none_needs(&self, key: KeyId, active: KeyId) -> Result<(), KeyChangeError> {
+        let deadline = Instant::now() + NOTICED_WITHIN;
+        loop {
+            let daemons = replicas::keys(&self.pool).await?;
+            let seals = daemons.iter().find(|daemon| daemon.ring.first().is_some_and(|first| *first == key.to_string()));
+            let lacks = daemons.iter().find(|daemon| !daemon.ring.contains(&active.to_string()));
+            let in_the_way = match (seals, lacks) {
+                (None, None) => return Ok(()),
+                (Some(daemon), _) => KeyChangeError::Refused(format!(
+                    "the daemon {} still seals with key {key}: it reads its key ring from elsewhere, so put the new one in its place \
+                     there and type the same command again",
+                    daemon.host
+                )),
+                (None, Some(daemon)) => KeyChangeError::Waiting { key: active, daemons: vec![daemon.host.clone()] },
+            };
+            if Instant::now() >= deadline {
+                return Err(in_the_way);
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn wait_until_all_have(

@@ -47,7 +47,13 @@ pub async fn run(config: &Path, arguments: &[&str]) -> anyhow::Result<Finished> 
 /// # Errors
 /// As [`run`].
 pub async fn run_with_input(config: &Path, arguments: &[&str], input: &str) -> anyhow::Result<Finished> {
-    finish(tocsin(config, arguments)?, input).await
+    held(arguments, finish(tocsin(config, arguments)?, input).await?)
+}
+
+/// What is printed for scripts is held to its published schema, wherever a story looks at it.
+fn held(arguments: &[&str], finished: Finished) -> anyhow::Result<Finished> {
+    super::schemas::fits(arguments, &finished.stdout)?;
+    Ok(finished)
 }
 
 /// The same with these environment variables besides.
@@ -57,7 +63,7 @@ pub async fn run_with_input(config: &Path, arguments: &[&str], input: &str) -> a
 pub async fn run_in(config: &Path, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> anyhow::Result<Finished> {
     let mut command = tocsin(config, arguments)?;
     command.envs(environment.iter().copied());
-    finish(command, input).await
+    held(arguments, finish(command, input).await?)
 }
 
 /// Runs a command that was put together otherwise to its end, with this on its standard input.
@@ -95,7 +101,7 @@ pub async fn converse(
     drop(stdin);
     let ended = async { tokio::try_join!(child.wait_with_output(), stdout.read_to_string(&mut said)) };
     let (Output { status, stderr, .. }, _) = tokio::time::timeout(Duration::from_secs(60), ended).await??;
-    Ok(Finished { status, stdout: said, stderr: String::from_utf8(stderr)? })
+    held(arguments, Finished { status, stdout: said, stderr: String::from_utf8(stderr)? })
 }
 
 /// A command that has ended.

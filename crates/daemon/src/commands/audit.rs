@@ -67,7 +67,8 @@ async fn verify(setting: &Setting, registry: &Registry, tenant: Option<String>, 
         count => Err(Failure::new(
             Exit::ConditionTrue,
             format!(
-                "the audit log is not as it was written: {count} findings; compare with a backup, and with the digests in the daemons' logs"
+                "the audit log is not as it was written: {}; compare with a backup, and with the digests in the daemons' logs",
+                if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") }
             ),
         )),
     }

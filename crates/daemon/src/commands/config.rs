@@ -19,14 +19,17 @@ struct Row {
 /// Checks or shows the configuration; the files it names are looked at, nothing is started.
 pub(super) fn run(setting: &Setting, command: &ConfigCommand) -> Result<(), Failure> {
     match command {
-        ConfigCommand::Show => {
+        ConfigCommand::Show { origin } => {
             let rows: Vec<_> = setting
                 .config
                 .shown
                 .iter()
                 .map(|(key, value, origin)| Row { key: key.clone(), value: value.clone(), origin: origin.to_string() })
                 .collect();
-            setting.output.rows(&["KEY", "VALUE", "FROM"], &rows, |row| vec![row.key.clone(), row.value.clone(), row.origin.clone()])
+            let columns = if *origin { 3 } else { 2 };
+            setting.output.rows(&["KEY", "VALUE", "FROM"][..columns], &rows, |row| {
+                [&row.key, &row.value, &row.origin].into_iter().take(columns).cloned().collect()
+            })
         }
         ConfigCommand::Check => {
             let mut warnings = setting.config.warnings.clone();

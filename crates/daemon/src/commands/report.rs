@@ -8,7 +8,6 @@ mod chart;
 mod page;
 mod words;
 
-use std::io::Write as _;
 use std::path::Path;
 
 use domain::{Clock, SystemClock, TenantId, Ticks};
@@ -190,15 +189,11 @@ fn step(range: u64, least: u32) -> u32 {
 
 /// To a file that only its owner can read, whole or not at all; or to standard output.
 fn write(setting: &Setting, out: &Path, text: &str) -> Result<(), Failure> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     if out == Path::new("-") {
         return setting.output.line(text);
     }
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", out.display()));
-    let mut beside = out.as_os_str().to_owned();
-    beside.push(".part");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, out)).map_err(failed)?;
+    crate::files::replace(out, text.as_bytes())
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", out.display())))?;
     setting.output.note(&format!("written: {}; it holds names of customers, devices and people", out.display()));
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::cli::Serve;
 use crate::config::Config;
 use crate::database::{Database, Purpose, Reached};
 use crate::failure::{Exit, Failure};
-use crate::lifecycle::{self, Stages};
+use crate::lifecycle::{self, Signals, Stages};
 use crate::reload::Reload;
 use crate::{secrets, service_manager, wiring};
 
@@ -37,11 +37,21 @@ pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure
     // The database first: on an embedded one, that is where a second daemon is told who is there.
     let open = async { Reached::reach(&config, Purpose::Serve).await?.open(options.migrate, CONNECTIONS).await };
     let mut database = service_manager::with_more_time("getting the database ready", open).await?;
-    match start(&config, ring, &database, reload).await {
+    // Before anything listens: whoever gets an answer may ask for the end at once.
+    let mut signals = Signals::listen()?;
+    let started = tokio::select! {
+        started = start(&config, ring, &database, reload) => started,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping before anything was begun");
+            database.close().await;
+            return Ok(());
+        }
+    };
+    match started {
         Ok(stages) => {
             service_manager::ready();
             let mut server = database.server.take();
-            let result = lifecycle::run_until_end(stages, server_died(server.as_mut())).await;
+            let result = lifecycle::run_until_end(stages, signals, server_died(server.as_mut())).await;
             database.server = server;
             database.close().await;
             result

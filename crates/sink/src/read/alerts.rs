@@ -1,8 +1,5 @@
 //! Alerts, as the public view shows them.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use domain::{AlertId, TenantId, Ticks};
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
@@ -79,7 +76,7 @@ pub struct AlertRow {
 }
 
 #[derive(FromRow)]
-struct Columns {
+pub(super) struct Columns {
     directory_id: Uuid,
     tenant: String,
     alert_id: String,
@@ -166,125 +163,6 @@ pub async fn alerts_list(pool: &PgPool, filter: &AlertFilter) -> Result<Vec<Aler
         .fetch_all(pool)
         .await?;
     Ok(rows.into_iter().map(AlertRow::from).collect())
-}
-
-/// Where a tail stands.
-///
-/// Rows become visible when their transaction commits, which may be after a row with a later stamp was
-/// seen. So each look goes back a little before the newest row seen, and what was returned already is
-/// remembered. A transaction that takes longer than that from its stamp to its commit is missed by the
-/// tail (never by a list): by default ten seconds, a thousand times the usual.
-#[derive(Clone, Debug)]
-pub struct TailCursor {
-    overlap: Duration,
-    newest: Option<PgStamp>,
-    seen: HashMap<(Uuid, String), PgStamp>,
-}
-
-impl Default for TailCursor {
-    fn default() -> Self {
-        Self { overlap: Duration::from_secs(10), newest: None, seen: HashMap::new() }
-    }
-}
-
-impl TailCursor {
-    /// Begins with what is stored after the first look.
-    pub fn from_now() -> Self {
-        Self::default()
-    }
-
-    /// Begins with what was stored at or after `since`.
-    pub fn since(since: Ticks) -> Self {
-        // The first look goes back by the overlap as every other does, so it is added here.
-        let overlap = Self::default().overlap;
-        Self { newest: PgStamp::of(since.plus(overlap)), ..Self::default() }
-    }
-
-    fn look_from(&self, newest: PgStamp) -> PgStamp {
-        newest.to_ticks().and_then(|ticks| PgStamp::of(ticks.minus(self.overlap))).unwrap_or(PgStamp::BEGINNING)
-    }
-
-    /// Notes a row and says whether it is news.
-    fn is_news(&mut self, row: &Columns) -> bool {
-        self.newest = self.newest.max(Some(row.last_stored_at));
-        self.seen.insert((row.directory_id, row.alert_id.clone()), row.last_stored_at) != Some(row.last_stored_at)
-    }
-
-    fn forget(&mut self) {
-        if let Some(newest) = self.newest {
-            let from = self.look_from(newest);
-            self.seen.retain(|_, stored| *stored >= from);
-        }
-    }
-}
-
-/// Alerts stored, or stored anew, since the last look, oldest first: each change once. At most
-/// `filter.limit` and a page more; ask again at once when it is full. `filter.since` is not used, the
-/// cursor says it.
-///
-/// # Errors
-/// When the database cannot be asked; the cursor is then still good.
-pub async fn alerts_tail(pool: &PgPool, filter: &AlertFilter, cursor: &mut TailCursor) -> Result<Vec<AlertRow>, ReadError> {
-    let (newest, silent) = match cursor.newest {
-        Some(newest) => (newest, false),
-        None => (database_clock(pool).await?, true),
-    };
-    let mut after = (cursor.look_from(newest), Uuid::nil(), String::new());
-    let mut news = Vec::new();
-    // A first look from now marks what is there already, so that the overlap does not bring it up later.
-    while silent || news.len() < filter.limit as usize {
-        let page = tail_page(pool, filter, &after).await?;
-        let full = page.len() == PAGE as usize;
-        for row in page {
-            after = (row.last_stored_at, row.directory_id, row.alert_id.clone());
-            if cursor.is_news(&row) && !silent {
-                news.push(AlertRow::from(row));
-            }
-        }
-        if !full {
-            break;
-        }
-    }
-    cursor.newest = cursor.newest.max(Some(newest).filter(|_| silent));
-    cursor.forget();
-    Ok(news)
-}
-
-const PAGE: i64 = 500;
-
-async fn tail_page(pool: &PgPool, filter: &AlertFilter, after: &(PgStamp, Uuid, String)) -> Result<Vec<Columns>, ReadError> {
-    let rows = sqlx::query_as(
-        "-- read::tail_page
-         select directory_id, tenant, alert_id, incident_id, title, severity, status, service_source, detection_source, category,
-                created_at, last_updated_at, first_stored_at, last_stored_at, version_count, portal_url,
-                assigned_to, classification, determination
-         from dash.alert
-         where last_stored_at >= $3
-           and (last_stored_at, directory_id, alert_id) > ($3, $4, $5)
-           and ($1::uuid is null or directory_id = $1)
-           and ($2::text is null or lower(severity) = lower($2))
-         order by last_stored_at, directory_id, alert_id
-         limit $6",
-    )
-    .bind(filter.tenant.map(|tenant| tenant.0))
-    .bind(filter.severity.as_deref())
-    .bind(after.0)
-    .bind(after.1)
-    .bind(&after.2)
-    .bind(PAGE)
-    .fetch_all(pool)
-    .await?;
-    Ok(rows)
-}
-
-async fn database_clock(pool: &PgPool) -> Result<PgStamp, ReadError> {
-    let now = sqlx::query_scalar(
-        "-- read::database_clock
-         select statement_timestamp()",
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(now)
 }
 
 #[cfg(test)]

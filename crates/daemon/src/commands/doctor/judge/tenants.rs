@@ -8,6 +8,8 @@ use super::counted;
 const LISTED: usize = 10;
 const HOUR: f64 = 3600.0;
 const QUARTER: f64 = 900.0;
+/// A tenant that has just come is polled within this.
+const FIRST_POLL: f64 = 120.0;
 
 /// `2 h`, `3 d`: as exact as anybody wants to know.
 pub(super) fn span(seconds: f64) -> String {
@@ -58,15 +60,21 @@ pub(super) fn successes(tenants: &[TenantFacts]) -> Check {
         "what was not read yet cannot be alarmed on",
         "every active tenant was read in the last quarter of an hour",
     );
-    let late =
-        |tenant: &&TenantFacts| is_read(tenant) && (tenant.never_read || tenant.last_success_seconds.is_none_or(|age| age > QUARTER));
+    let came_just_now = |tenant: &&TenantFacts| is_read(tenant) && tenant.never_read && tenant.for_seconds < FIRST_POLL;
+    let late = |tenant: &&TenantFacts| {
+        is_read(tenant) && !came_just_now(tenant) && (tenant.never_read || tenant.last_success_seconds.is_none_or(|age| age > QUARTER))
+    };
     let (count, list) = listed(tenants.iter().filter(late).map(|tenant| {
         (
             tenant,
             tenant.last_success_seconds.filter(|_| !tenant.never_read).map_or("(never)".to_owned(), |age| format!("({} ago)", span(age))),
         )
     }));
-    let Some(first) = tenants.iter().find(late) else { return check };
+    let Some(first) = tenants.iter().find(late) else {
+        let (new, list) = listed(tenants.iter().filter(came_just_now).map(|tenant| (tenant, "(not polled yet)".to_owned())));
+        let patience = "you: nothing for two minutes, in which a daemon polls who has just come; then: tocsin doctor";
+        return if new == 0 { check } else { check.but(Outcome::Warn, list, patience) };
+    };
     let fix = format!("you: see why with: tocsin tenant show {}", first.tenant);
     check.but(if count == tenants.iter().filter(|tenant| is_read(tenant)).count() { Outcome::Fail } else { Outcome::Warn }, list, fix)
 }

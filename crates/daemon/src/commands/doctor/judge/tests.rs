@@ -172,7 +172,10 @@ fn each_trouble_of_a_tenant_is_named() {
     assert_eq!(complaints(|facts| facts.tenants[0].state = "needs-consent".to_owned()), [("tenants", Fail)]);
     assert_eq!(complaints(|facts| facts.tenants[0].troubled = true), [("tenants", Fail)]);
     assert_eq!(complaints(|facts| facts.tenants[0].last_success_seconds = Some(1000.0)), [("last success", Warn)]);
-    assert_eq!(complaints(|facts| facts.tenants.iter_mut().for_each(|tenant| tenant.never_read = true)), [("last success", Fail)]);
+    let never_read = |for_seconds: f64| {
+        complaints(|facts| facts.tenants.iter_mut().for_each(|tenant| (tenant.never_read, tenant.for_seconds) = (true, for_seconds)))
+    };
+    assert_eq!((never_read(121.0), never_read(119.0)), (vec![("last success", Fail)], vec![("last success", Warn)]), "who came just now");
     assert_eq!(complaints(|facts| facts.tenants[0].lag_seconds = Some(4000.0)), [("lag", Warn)]);
     for (days, outcome) in [(29, Warn), (0, Warn), (-1, Fail)] {
         assert_eq!(complaints(|facts| facts.tenants[0].nearest_days = Some(days)), [("clocks", outcome)]);
