@@ -207,9 +207,16 @@ fn write(setting: &Setting, out: &Path, text: &str) -> Result<(), Failure> {
 mod tests {
     #[test]
     fn a_series_has_as_many_steps_as_can_be_told_apart() {
-        for (hours, step) in
-            [(1, 3600), (24, 3600), (7 * 24, 3600), (8 * 24, 7200), (30 * 24, 21_600), (60 * 24, 43_200), (90 * 24, 86_400), (3650 * 24, 86_400)]
-        {
+        for (hours, step) in [
+            (1, 3600),
+            (24, 3600),
+            (7 * 24, 3600),
+            (8 * 24, 7200),
+            (30 * 24, 21_600),
+            (60 * 24, 43_200),
+            (90 * 24, 86_400),
+            (3650 * 24, 86_400),
+        ] {
             assert_eq!(super::step(hours * 3600, 3600), step, "{hours} h");
         }
         assert_eq!(super::step(3600, 86_400), 86_400);
