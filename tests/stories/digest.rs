@@ -38,7 +38,7 @@ const RECOUNTS: &[(&str, &str)] = &[
 const NAMED: &[(&str, &str)] =
     &[("ip", "e ->> 'ipAddress'"), ("device", "e ->> 'deviceDnsName'"), ("url", "e ->> 'url'"), ("mailbox", "e ->> 'primaryAddress'")];
 
-async fn assert_derived(world: &World) -> anyhow::Result<()> {
+pub(crate) async fn assert_derived(world: &World) -> anyhow::Result<()> {
     for (derived, recount) in RECOUNTS {
         let differ = world.count(&format!("(({derived}) except all ({recount})) union all (({recount}) except all ({derived}))")).await?;
         anyhow::ensure!(differ == 0, "{differ} rows differ between {derived} and {recount}");

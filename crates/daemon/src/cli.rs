@@ -179,7 +179,15 @@ pub(crate) struct Serve {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Db {
     /// Apply pending migrations, make the roles and repeat the grants.
-    Migrate,
+    #[command(after_help = "Examples:\n\
+        \x20 tocsin db migrate --dry-run\n\
+        \x20 tocsin db migrate")]
+    Migrate {
+        /// Do all of it in one transaction and take it back: says what would be done and how long it takes, and changes
+        /// nothing. Meanwhile it holds what the migration holds, so the daemons may have to wait for so long.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List migrations; exit 3 when some are pending or the schema is newer than this program.
     Status,
     /// List the months of stored versions: how large each is, when `[retention]` lets it go, and which have gone.
@@ -190,11 +198,16 @@ pub(crate) enum Db {
     /// Throw away what is derived from alerts (evidence, roll-ups, findings) and have running daemons derive it again.
     ///
     /// Alerts, their versions and their history are not touched. Until it is done dashboards show less than there is;
-    /// how far it has come stands in dash.digest_health and in `tocsin doctor`.
+    /// how far it has come stands in dash.digest_health and in `tocsin doctor`. Evidence and techniques of alerts whose bodies
+    /// [retention] has let go cannot be derived again: where there are such, it has to be said that this is meant.
     #[command(after_help = "Examples:\n\
         \x20 tocsin db rebuild\n\
         \x20 tocsin db rebuild --json")]
-    Rebuild,
+    Rebuild {
+        /// Even where evidence and techniques would be gone for good.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// `tocsin key …`

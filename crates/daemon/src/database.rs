@@ -20,7 +20,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::config::{Config, UrlSource, read_secret_file};
 use crate::failure::{Exit, Failure};
 
-pub(crate) use schema::{SchemaState, migrate, migration_rows, state};
+pub(crate) use schema::{SchemaState, migrate, migration_rows, rehearse as rehearse_migration, state};
 
 /// How long another process may need to let go of the embedded server, or to prepare its schema.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -17,7 +17,7 @@ use microsoft::{AlertsApi, Http, HttpSettings, SignIn};
 use notifier::{Client, Notifier};
 use sink::{CursorStore, Keeper, PgStore, SinkWorker};
 use sqlx::PgPool;
-use tenant_registry::{Registry, RegistryWorker, Upkeep};
+use tenant_registry::{Memory, Registry, RegistryWorker, Upkeep};
 use token_refresher::{Enrol, EnrolDeps};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -31,7 +31,14 @@ use crate::reload::{Destinations, Reload, Reloader};
 use crate::service_manager;
 
 /// Makes and starts everything. The stages are stopped in the order in which they are added here.
-pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpListener, reload: Reload) -> Result<Stages, Failure> {
+pub(crate) fn wire(
+    config: &Config,
+    pool: PgPool,
+    registry: Registry,
+    memory: Memory,
+    ops: TcpListener,
+    reload: Reload,
+) -> Result<Stages, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let metrics = console::install_metrics().map_err(|error| failed(&error))?;
     let http = Http::new(HttpSettings::default()).map_err(|error| failed(&error))?;
@@ -118,7 +125,7 @@ pub(crate) fn wire(config: &Config, pool: PgPool, registry: Registry, ops: TcpLi
         Some(tokens.as_ref().clone()),
     );
     let pages = ConsentState::new(registry.clone().acting_as("console"), enrol, config.consent_pages(), clock.clone());
-    let upkeep = Upkeep::new(registry.clone());
+    let upkeep = Upkeep::new(registry.clone()).remembering(memory);
     let registry =
         RegistryWorker::new(registry, config.registry(), replica, clock.clone(), chance, tokens, tenants_out, reports, registry_says)
             .following(poll_interval);

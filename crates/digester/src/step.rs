@@ -184,6 +184,7 @@ async fn one(conn: &mut PgConnection, tenant: TenantId, alert: &AlertRow, derive
 fn of_alert(tenant: TenantId, alert: &AlertRow, versions: &[VersionRow]) -> Derived {
     let mut derived = match facts(alert) {
         Ok(facts) => with_facts(tenant, alert, facts, None),
+        Err(_) if alert.let_go => let_go(tenant, alert),
         Err(reason) => without_facts(tenant, alert, reason),
     };
     derived.measured = alert.measured();
@@ -202,6 +203,16 @@ fn facts(alert: &AlertRow) -> Result<Facts, String> {
         (None, Some(size)) => Err(format!("its body of {size} bytes is larger than {} bytes", read::MAX_BODY)),
         (None, None) => Err("its body is not stored any more".to_owned()),
     }
+}
+
+/// The body has gone by retention, which is no fault. What it told when it was there is kept; where that was thrown away, the
+/// columns are all that is left.
+fn let_go(tenant: TenantId, alert: &AlertRow) -> Derived {
+    let before = alert.before();
+    let mut derived = with_facts(tenant, alert, Facts::default(), None);
+    derived.as_before = before.is_some();
+    derived.counted.techniques = before.map(|before| before.techniques).unwrap_or_default();
+    derived
 }
 
 fn without_facts(tenant: TenantId, alert: &AlertRow, reason: String) -> Derived {
@@ -239,6 +250,7 @@ fn with_facts(tenant: TenantId, alert: &AlertRow, facts: Facts, skipped: Option<
         things: facts.things,
         finding,
         measured: read::Measured::new(),
+        as_before: false,
         skipped,
     }
 }

@@ -116,7 +116,10 @@ impl<S: Store> Committer<S> {
             self.outage.kept_waiting(waiter, &error, self.clock.now());
             return Step::Later { pause: work.backoff.next_delay(None), stuck: !error.concerns_everybody() };
         };
-        self.outage.served(waiter, self.clock.now());
+        match outcome {
+            Err(Refusal::Stopping) => self.outage.given_up(waiter),
+            _ => self.outage.served(waiter, self.clock.now()),
+        }
         Step::Answer(outcome)
     }
 
@@ -133,7 +136,7 @@ impl<S: Store> Committer<S> {
 
     /// A batch will not be tried any more.
     pub(crate) fn give_up(&self, work: Work) {
-        self.outage.served(Waiter::Batch(work.feed()), self.clock.now());
+        self.outage.given_up(Waiter::Batch(work.feed()));
         work.answer(Err(Refusal::Stopping));
     }
 

@@ -66,7 +66,16 @@ impl Outage {
         }
     }
 
-    /// It worked, or is not tried any more.
+    /// It is not tried any more because we stop. Whether the database takes it is as unknown as before.
+    pub(crate) fn given_up(&self, who: Waiter) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.stuck.remove(&who);
+        if state.waiters.remove(&who) && state.waiters.is_empty() {
+            tracing::warn!("stopped before the database took anything again; what was not stored is read again after the next start");
+        }
+    }
+
+    /// It worked, or the database gave another answer.
     pub(crate) fn served(&self, who: Waiter, now: Ticks) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.no_longer_waits(who, now);
@@ -185,6 +194,21 @@ mod tests {
             }
         });
         assert_eq!(*log.0.lock().unwrap(), [tracing::Level::WARN, tracing::Level::INFO]);
+    }
+
+    #[test]
+    fn a_stop_during_an_outage_ends_nothing_and_says_so() {
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || {
+            let outage = Outage::default();
+            outage.kept_waiting(waiter(1), &away(), Ticks(0));
+            outage.kept_waiting(waiter(2), &away(), Ticks(0));
+            outage.given_up(waiter(1));
+            outage.given_up(waiter(2));
+            assert!(outage.fault().is_some());
+            Outage::default().given_up(waiter(1));
+        });
+        assert_eq!(*log.0.lock().unwrap(), [tracing::Level::WARN, tracing::Level::WARN], "not that storing goes on");
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! thing: with which account a tenant was connected, since that account reads the alerts from then on and somebody must
 //! be able to find who owns it.
 
+mod memory;
 mod read;
 mod verify;
 
@@ -35,6 +36,7 @@ use uuid::Uuid;
 use crate::store;
 use crate::store::audit::{EntryRow, lock_head};
 
+pub use memory::{LostChain, Memory, MemoryError, WentBack};
 pub(crate) use read::digest;
 pub use read::{AuditEntry, AuditHead};
 pub use verify::{Finding, Verified};

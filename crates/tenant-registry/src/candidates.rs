@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::admin::{AdminError, StateChange};
 use crate::audit;
 use crate::credentials::{Opened, TOKEN_LIFE};
+use crate::enrol::every_daemon_has;
 use crate::links::{Accepted, is_live};
 use crate::proofs::not_wanted;
 use crate::registry::Registry;
@@ -40,7 +41,7 @@ impl Registry {
             Some(wrapped) => vault.unwrap(tenant, wrapped).await?,
             None => {
                 let (key, wrapped) = vault.new_data_key(tenant).await?;
-                secrets::insert_key(&mut tx, tenant, &wrapped).await?;
+                secrets::put_key(&mut tx, tenant, &wrapped).await?;
                 key
             }
         };
@@ -81,11 +82,20 @@ impl Registry {
     ) -> Result<StateChange, AdminError> {
         let vault = self.vault()?;
         let (tenant, sign_in) = (accepted.invited.tenant, accepted.sign_in);
+        // Proving may have taken long, and nothing must be sealed under a key that has been retired meanwhile.
+        if let Err(refusal) = self.reload_ring().await? {
+            tracing::warn!(reason = refusal, "the changed key ring is not taken into use");
+        }
         let (mut tx, stored) = self.lock(tenant).await?;
         let wrapped = stored.wrapped_key.as_ref().ok_or_else(not_wanted)?;
         let candidate = candidates::find(&mut *tx, tenant, sign_in).await?.ok_or_else(not_wanted)?;
-        let key = vault.unwrap(tenant, wrapped).await?;
-        let token = key.open(&Place::of_candidate(tenant, &sign_in.to_string(), client_id, candidate.version), &candidate.sealed)?;
+        let candidate_key = vault.unwrap(tenant, wrapped).await?;
+        let token =
+            candidate_key.open(&Place::of_candidate(tenant, &sign_in.to_string(), client_id, candidate.version), &candidate.sealed)?;
+        // A key of its own: whoever got hold of the key of the connection before learns nothing of this one.
+        let (key, fresh) = vault.new_data_key(tenant).await?;
+        every_daemon_has(&mut tx, fresh.key_id).await?;
+        secrets::put_key(&mut tx, tenant, &fresh).await?;
         let next = stored.secret.as_ref().map_or(1, |secret| secret.version + 1);
         let sealed = key.seal(&Place::of_refresh_token(tenant, client_id, next), &token)?;
         let new = NewToken { version: next, client_id, sealed: &sealed, import_mac: &key.import_mac(&token) };

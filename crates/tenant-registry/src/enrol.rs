@@ -7,11 +7,12 @@ use domain::{RefreshToken, TenantId, TenantState};
 
 use crate::admin::AdminError;
 use crate::audit;
+use crate::keyring::KeyId;
 use crate::registry::Registry;
 use crate::rules::{ImportRules, TenantDraft, Wanted};
 use crate::store::secrets::NewToken;
 use crate::store::tenants::StoredTenant;
-use crate::store::{self, leases, replicas, secrets, tenants, troubles};
+use crate::store::{self, candidates, leases, replicas, secrets, tenants, troubles};
 use crate::vault::{DataKey, Place, Vault};
 
 /// What became of one tenant.
@@ -174,7 +175,7 @@ impl Registry {
         {
             return Err(AdminError::Conflict(format!("tenant {} is there already, as {:?}", wanted.id, stored.facts.name)));
         }
-        let opened = OpenedKey::of(vault, wanted.id, stored.as_ref()).await?;
+        let mut opened = OpenedKey::of(vault, wanted.id, stored.as_ref()).await?;
         let plan = match &stored {
             None => Plan {
                 kind: EnrolKind::Added,
@@ -188,6 +189,12 @@ impl Registry {
             },
             Some(stored) => decide(stored, wanted, opened.standing(stored, wanted), replace_token).map_err(AdminError::Conflict)?,
         };
+        if plan.store_token && opened.fresh.is_none() {
+            // A key of its own for every token that arrives: who got hold of the key before learns nothing of it. What a
+            // sign-in is bringing meanwhile was sealed under that one, and is brought again.
+            opened = OpenedKey::fresh(vault, wanted.id).await?;
+            candidates::forget_all(&mut tx, wanted.id).await?;
+        }
         let enrolled = Enrolled { kind: plan.kind, state: plan.state, token_stored: plan.store_token };
         match plan.kind {
             EnrolKind::Unchanged => return Ok(enrolled),
@@ -204,15 +211,8 @@ impl Registry {
             "sources": wanted.facts.sources.iter().map(|source| source.as_str()).collect::<Vec<_>>(), "state": plan.state.as_str(),
         });
         if let Some(wrapped) = &opened.fresh {
-            let key_id = wrapped.key_id.to_string();
-            // Nothing is sealed under a key that a running daemon could not open it with.
-            if let Some(daemon) = replicas::keys(&mut *tx).await?.into_iter().find(|daemon| !daemon.has(&key_id)) {
-                return Err(AdminError::Conflict(format!(
-                    "the daemon {} does not have key {key_id}, which seals here: put the same key ring in place there, then try again",
-                    daemon.host
-                )));
-            }
-            secrets::insert_key(&mut tx, wanted.id, wrapped).await?;
+            every_daemon_has(&mut tx, wrapped.key_id).await?;
+            secrets::put_key(&mut tx, wanted.id, wrapped).await?;
         }
         if let Some(token) = wanted.token.as_ref().filter(|_| plan.store_token) {
             let before = stored.and_then(|stored| stored.secret).map(|secret| secret.version);
@@ -248,6 +248,18 @@ pub(crate) enum Existing {
     Refused,
 }
 
+/// Nothing is sealed under a key that a running daemon could not open it with.
+pub(crate) async fn every_daemon_has(tx: &mut sqlx::PgTransaction<'_>, key: KeyId) -> Result<(), AdminError> {
+    let key = key.to_string();
+    match replicas::keys(&mut **tx).await?.into_iter().find(|daemon| !daemon.has(&key)) {
+        None => Ok(()),
+        Some(daemon) => Err(AdminError::Conflict(format!(
+            "the daemon {} does not have key {key}, which seals here: put the same key ring in place there, then try again",
+            daemon.host
+        ))),
+    }
+}
+
 /// The tenant's data key, opened or fresh.
 struct OpenedKey {
     key: DataKey,
@@ -260,6 +272,10 @@ impl OpenedKey {
         if let Some(wrapped) = stored.and_then(|stored| stored.wrapped_key.as_ref()) {
             return Ok(Self { key: vault.unwrap(tenant, wrapped).await?, fresh: None });
         }
+        Self::fresh(vault, tenant).await
+    }
+
+    async fn fresh(vault: &Vault, tenant: TenantId) -> Result<Self, AdminError> {
         let (key, wrapped) = vault.new_data_key(tenant).await?;
         Ok(Self { key, fresh: Some(wrapped) })
     }

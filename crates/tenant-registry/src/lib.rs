@@ -26,7 +26,7 @@ mod worker;
 mod wrapping;
 
 pub use admin::{AdminError, Attention, KeyStatus, StateChange, TenantSummary};
-pub use audit::{AuditEntry, AuditHead, Finding, Unaudited, Verified};
+pub use audit::{AuditEntry, AuditHead, Finding, LostChain, Memory, MemoryError, Unaudited, Verified, WentBack};
 pub use clocks::{AppClock, TenantClock, WARNED_AT_DAYS};
 pub use config::Config;
 pub use credentials::{OpenTokenError, Opened, RotateError};

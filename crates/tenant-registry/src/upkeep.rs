@@ -1,6 +1,6 @@
 //! What a daemon does for the registry beside its leases: it notices a changed key ring, goes on deleting what is left
 //! of customers who have gone, ends proofs that a process left when it died, tells the log where the audit log stands, so
-//! that this leaves the host with the logs, and compares sources that should hold the same alerts.
+//! that this leaves the host with the logs, remembers it on this host as well, and compares sources that should hold the same alerts.
 //!
 //! Every replica does all of it: each piece is a transaction of its own that the others wait for or pass by.
 
@@ -10,7 +10,7 @@ use domain::{TenantId, metric};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::digest;
+use crate::audit::{Memory, MemoryError, digest};
 use crate::registry::Registry;
 use crate::sight::SightChanges;
 use crate::store::erasures;
@@ -34,6 +34,7 @@ pub struct Upkeep {
     look_every: Duration,
     refused: Option<(String, Instant)>,
     heads: Option<(String, Instant)>,
+    memory: Option<Memory>,
     /// Tenants that are still to be compared.
     uncompared: Vec<TenantId>,
     compared_at: Option<Instant>,
@@ -42,13 +43,19 @@ pub struct Upkeep {
 impl Upkeep {
     /// Puts it together; it does nothing before [`Upkeep::run`].
     pub fn new(registry: Registry) -> Self {
-        Self { registry, look_every: LOOK_EVERY, refused: None, heads: None, uncompared: Vec::new(), compared_at: None }
+        Self { registry, look_every: LOOK_EVERY, refused: None, heads: None, memory: None, uncompared: Vec::new(), compared_at: None }
     }
 
     /// The same, looking so often.
     #[must_use]
     pub fn looking_every(self, look_every: Duration) -> Self {
         Self { look_every, ..self }
+    }
+
+    /// The same, remembering where the audit log stands.
+    #[must_use]
+    pub fn remembering(self, memory: Memory) -> Self {
+        Self { memory: Some(memory), ..self }
     }
 
     /// Works until `stop`. Trouble with the database is waited for; the registry's worker tells of it.
@@ -66,6 +73,7 @@ impl Upkeep {
         self.proofs().await;
         let mut more = self.erase().await;
         self.heads().await;
+        self.remember().await;
         more |= self.compare().await;
         sleep(if more { BREATH } else { self.look_every }).await;
     }
@@ -152,6 +160,20 @@ impl Upkeep {
                 self.heads = Some((digest, Instant::now()));
             }
             Err(error) => tracing::debug!(%error, "the heads of the audit log could not be read"),
+        }
+    }
+
+    async fn remember(&mut self) {
+        let Some(memory) = &mut self.memory else { return };
+        match self.registry.remember(memory).await {
+            Ok(None) => {}
+            Ok(Some(went_back)) => went_back.tell(memory),
+            Err(error @ MemoryError::Database(_)) => tracing::debug!(%error, "where the audit log stands could not be remembered"),
+            // Once: a folder that cannot be written now will hardly be later.
+            Err(error @ MemoryError::File { .. }) => {
+                tracing::info!(%error, "where the audit log stands cannot be remembered here: a database that goes back in time is not noticed");
+                self.memory = None;
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Every tenant has a data key of its own, 256 random bits. It seals the tenant's secrets, and is
 //! itself sealed ("wrapped") by the first key of the key ring. Removing a tenant destroys its data
-//! key, and with it everything sealed under it; rotating the ring rewraps data keys only. What wraps them is behind
+//! key, and with it everything sealed under it; a token that a new sign-in or import brings comes with a new data
+//! key; rotating the ring rewraps data keys only. What wraps them is behind
 //! a trait ([`KeyWrapping`]), so that a key service can take the place of the ring.
 //!
 //! # Byte format

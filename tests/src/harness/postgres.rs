@@ -39,6 +39,16 @@ impl TestDatabase {
         Ok(Self { server, name, pool })
     }
 
+    /// One that is there already, under this name.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn existing_on(url: &str, name: &str) -> anyhow::Result<Self> {
+        let server: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new().max_connections(3).connect_with(server.clone().database(name)).await?;
+        Ok(Self { server, name: name.to_owned(), pool })
+    }
+
     /// The URL for the daemon's configuration.
     pub fn url(&self) -> String {
         let host = self.server.get_socket().map_or_else(|| self.server.get_host().to_owned(), |socket| socket.display().to_string());

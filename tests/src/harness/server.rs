@@ -1,6 +1,7 @@
 //! A Postgres of our own under `local-postgres`, which can be torn down in the middle of its work, put back to
 //! an earlier state, and started again.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +79,45 @@ impl OwnPostgres {
         anyhow::ensure!(self.server.is_none(), "the server is running");
         tokio::fs::remove_dir_all(self.folder.join("data")).await?;
         copy(copied, &self.folder.join("data")).await
+    }
+
+    /// Puts a base backup in the place of the present files and has the next start replay the archived log up to a named
+    /// point, as `docs/how-to/restore-from-a-backup.md` says.
+    ///
+    /// # Errors
+    /// When the files cannot be put there.
+    pub async fn recover_from(&self, base: &Path, archive: &Path, point: &str) -> anyhow::Result<()> {
+        anyhow::ensure!(self.server.is_none(), "the server is running");
+        let data = self.folder.join("data");
+        let broken = self.folder.join("data.broken");
+        tokio::fs::rename(&data, &broken).await?;
+        copy(base, &data).await?;
+        let settings = format!(
+            "\nrestore_command = 'cp {}/%f %p'\nrecovery_target_name = '{point}'\nrecovery_target_action = 'promote'\n",
+            archive.display()
+        );
+        let written = tokio::fs::read_to_string(data.join("postgresql.conf")).await? + &settings;
+        tokio::fs::write(data.join("postgresql.conf"), written).await?;
+        tokio::fs::write(data.join("recovery.signal"), "").await?;
+        // Whoever made the backup need not be the server's user.
+        let owned = Command::new("chown").arg("-R").arg(format!("--reference={}", broken.display())).arg(&data).status().await?;
+        anyhow::ensure!(owned.success(), "chown ended with {owned}");
+        Ok(tokio::fs::set_permissions(&data, PermissionsExt::from_mode(0o700)).await?)
+    }
+
+    /// Runs a program of PostgreSQL against it, as its administrator; answers what it printed.
+    ///
+    /// # Errors
+    /// When the server is not running, or the program fails, with its own words.
+    pub async fn program(&self, name: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let options = self.options()?;
+        let host = options.get_socket().cloned().unwrap_or_else(|| PathBuf::from(options.get_host()));
+        let programs = local_postgres::find_programs(None)?;
+        let mut command = Command::new(programs.bindir().join(name));
+        command.env("PGHOST", host).env("PGPORT", options.get_port().to_string()).env("PGUSER", options.get_username());
+        let output = command.env("PGDATABASE", "postgres").args(arguments).output().await?;
+        anyhow::ensure!(output.status.success(), "{name} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// How to connect as its administrator.

@@ -6,7 +6,7 @@ use std::future::pending;
 use domain::CloudName;
 use local_postgres::LocalPostgres;
 use sink::Retention;
-use tenant_registry::{KeyRing, OpenError, Registry};
+use tenant_registry::{KeyRing, Memory, OpenError, Registry};
 use tokio::net::TcpListener;
 
 use super::Setting;
@@ -72,6 +72,11 @@ async fn start(config: &Config, ring: KeyRing, database: &Database, reload: Relo
         wrong_ring => Failure::new(Exit::Config, wrong_ring.to_string()),
     })?;
     let registry = registry.acting_as("daemon");
+    // Before anything is added to the log.
+    let mut memory = Memory::in_folder(&config.state_dir);
+    if let Some(went_back) = registry.remember(&mut memory).await.ok().flatten() {
+        went_back.tell(&memory);
+    }
     registry.set_portals(&portals(config)).await?;
     registry.note_ring().await.map_err(super::tenant::failure)?;
     registry.set_app_clocks(&config.app_clocks()).await?;
@@ -81,7 +86,7 @@ async fn start(config: &Config, ring: KeyRing, database: &Database, reload: Relo
         );
     }
     tracing::info!(database = database.described, "the database is ready");
-    wiring::wire(config, database.pool.clone(), registry, ops, reload)
+    wiring::wire(config, database.pool.clone(), registry, memory, ops, reload)
 }
 
 /// The portal of each cloud, from which the dashboards' links are built.

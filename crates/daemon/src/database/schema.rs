@@ -95,20 +95,71 @@ pub(crate) async fn state(options: &PgConnectOptions) -> Result<SchemaState, Fai
 /// When the server is too old, the login may not create schemas, or a migration fails.
 pub(crate) async fn migrate(owner: &PgConnectOptions, retention: &Retention) -> Result<Vec<String>, Failure> {
     let mut connection = owner.connect().await?;
-    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&mut connection).await?;
+    let notes = bring_up(&mut connection, retention).await?;
+    connection.close().await?;
+    Ok(notes)
+}
+
+/// A migration that was tried.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Tried {
+    pub(crate) name: String,
+    /// What it is for, as it says itself.
+    pub(crate) purpose: String,
+    pub(crate) milliseconds: i64,
+}
+
+/// Does all that [`migrate`] does in one transaction, and takes it back.
+///
+/// # Errors
+/// As [`migrate`], and when somebody works on a table for so long that waiting would hold up the others.
+pub(crate) async fn rehearse(owner: &PgConnectOptions, retention: &Retention) -> Result<(Vec<Tried>, Vec<String>), Failure> {
+    let pending = match state(owner).await? {
+        SchemaState::Pending(pending) => pending,
+        SchemaState::Current => Vec::new(),
+        SchemaState::Ahead(version) => return Err(failed(MigrateError::VersionMissing(version))),
+    };
+    let mut connection = owner.connect().await?;
+    let mut tx = connection.begin().await?;
+    // Whoever waits for a table keeps everybody waiting who comes later.
+    sqlx::raw_sql("set local lock_timeout = '5s'").execute(&mut *tx).await?;
+    let notes = bring_up(&mut tx, retention).await?;
+    // Measured by whoever applied them, in nanoseconds.
+    let took: Vec<(i64, i64)> =
+        sqlx::query_as("select version, execution_time / 1000000 from tocsin.schema_history").fetch_all(&mut *tx).await?;
+    tx.rollback().await?;
+    connection.close().await?;
+    let migrator = migrator();
+    let tried = pending.into_iter().map(|row| Tried {
+        purpose: migrator.iter().find(|migration| migration.version == row.version).map(|it| purpose(it.sql.as_str())).unwrap_or_default(),
+        milliseconds: took.iter().find(|(version, _)| *version == row.version).map_or(0, |(_, took)| *took),
+        name: row.name,
+    });
+    Ok((tried.collect(), notes))
+}
+
+/// The first sentence of the comment that a migration begins with.
+fn purpose(sql: &str) -> String {
+    let comment: Vec<&str> = sql.lines().map_while(|line| line.strip_prefix("-- ")).collect();
+    let comment = comment.join(" ");
+    let end = comment.find(['.', ':']).unwrap_or(comment.len());
+    comment[..end].to_owned()
+}
+
+async fn bring_up(connection: &mut PgConnection, retention: &Retention) -> Result<Vec<String>, Failure> {
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&mut *connection).await?;
     if version < OLDEST_POSTGRES {
         return Err(Failure::new(Exit::Failed, format!("the server is PostgreSQL {}; tocsin needs 15 or newer", version / 10_000)));
     }
-    let mut notes = roles(&mut connection).await?;
-    let owns = member(&mut connection, "tocsin_owner").await?;
+    let mut notes = roles(connection).await?;
+    let owns = member(connection, "tocsin_owner").await?;
     if owns {
-        take_ownership(&mut connection).await?;
+        take_ownership(connection).await?;
     }
-    sqlx::raw_sql("create schema if not exists tocsin").execute(&mut connection).await.map_err(may_not_create)?;
-    migrator().run(&mut connection).await.map_err(failed)?;
-    sqlx::raw_sql(GRANTS).execute(&mut connection).await?;
-    retention.allow(&mut connection).await?;
-    connection.close().await?;
+    sqlx::raw_sql("create schema if not exists tocsin").execute(&mut *connection).await.map_err(may_not_create)?;
+    migrator().run(&mut *connection).await.map_err(failed)?;
+    sqlx::raw_sql(GRANTS).execute(&mut *connection).await?;
+    retention.allow(connection).await?;
     if !owns {
         notes.push("the schemas belong to this login, since it cannot take the role tocsin_owner".into());
     }
@@ -137,7 +188,7 @@ async fn roles(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {
         ("create role tocsin_reader nologin", None, "tocsin_reader", "read the dashboards' views"),
     ] {
         let exists: bool = sqlx::query_scalar("select to_regrole($1) is not null").bind(role).fetch_one(&mut *connection).await?;
-        if !exists && let Err(error) = sqlx::raw_sql(create).execute(&mut *connection).await {
+        if !exists && let Err(error) = attempt(connection, create).await {
             match code(&error).as_deref() {
                 // Another database of this server made it in this moment.
                 Some("42710" | "23505") => {}
@@ -150,12 +201,19 @@ async fn roles(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {
         }
         if let Some(grant) = grant
             && !member(connection, role).await?
-            && sqlx::raw_sql(grant).execute(&mut *connection).await.is_err()
+            && attempt(connection, grant).await.is_err()
         {
             notes.push(format!("could not take role {role}; an administrator can: grant {role} to {login}"));
         }
     }
     Ok(notes)
+}
+
+/// Does something that may be refused, without harm to what goes on around it.
+async fn attempt(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    sqlx::raw_sql(sql).execute(&mut *tx).await?;
+    tx.commit().await
 }
 
 /// Works as the owner role from here on, so that what migrations make belongs to it.
@@ -224,5 +282,19 @@ fn failed(error: MigrateError) -> Failure {
         ),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => may_not_create(error),
         other => Failure::new(Exit::Failed, format!("the migration failed: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_is_one_transaction_and_says_in_a_line_what_it_is_for() {
+        for migration in migrator().iter() {
+            let purpose = purpose(migration.sql.as_str());
+            assert!((10..=150).contains(&purpose.len()), "{}: {purpose:?}", migration.version);
+            assert!(!migration.no_tx, "{} could not be tried", migration.version);
+        }
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct AlertRow {
     pub(crate) body_size: Option<i32>,
     /// Nothing when it is too large.
     pub(crate) body: Option<String>,
+    /// Retention has let the body go, with its month.
+    pub(crate) let_go: bool,
     was_created: Option<i64>,
     was_title: Option<String>,
     was_severity: Option<String>,
@@ -115,6 +117,11 @@ pub(crate) async fn alerts(conn: &mut PgConnection, tenant: TenantId, ids: &[Str
              (extract(epoch from a.first_stored_at) * 10000000)::bigint as first_stored,
              (extract(epoch from a.last_stored_at) * 10000000)::bigint as last_stored,
              v.size as body_size, v.body,
+             v.size is null and exists (
+                 select from tocsin.dropped_month d
+                 where a.version_created_at >= d.month::timestamp at time zone 'UTC'
+                     and a.version_created_at < (d.month + interval '1 month') at time zone 'UTC'
+             ) as let_go,
              (extract(epoch from g.created_at) * 10000000)::bigint as was_created,
              g.title as was_title, g.severity as was_severity, g.status as was_status, g.service_source as was_service_source,
              g.classification as was_classification, g.techniques as was_techniques, g.measured

@@ -18,21 +18,24 @@ pub(crate) struct Derived {
     pub(crate) things: Vec<Thing>,
     pub(crate) finding: String,
     pub(crate) measured: Measured,
+    /// What its body told before still holds, since the body has gone by retention: evidence and finding stay as they are.
+    pub(crate) as_before: bool,
     /// Why nothing could be read from the body.
     pub(crate) skipped: Option<String>,
 }
 
 /// Puts what was derived in the place of what was derived before.
 pub(crate) async fn put(conn: &mut PgConnection, tenant: TenantId, derived: &[Derived]) -> Result<(), sqlx::Error> {
+    let read = || derived.iter().filter(|it| !it.as_before);
     sqlx::query(
         "-- write::forget_evidence
          delete from tocsin.evidence where tenant = $1 and alert_id = any ($2)",
     )
     .bind(tenant.0)
-    .bind(derived.iter().map(|it| it.alert_id.as_str()).collect::<Vec<_>>())
+    .bind(read().map(|it| it.alert_id.as_str()).collect::<Vec<_>>())
     .execute(&mut *conn)
     .await?;
-    let things = || derived.iter().flat_map(|it| it.things.iter().map(move |thing| (it, thing)));
+    let things = || read().flat_map(|it| it.things.iter().map(move |thing| (it, thing)));
     sqlx::query(
         "-- write::evidence
          insert into tocsin.evidence (tenant, alert_id, kind, value, role, verdict, created_at)
@@ -55,8 +58,8 @@ pub(crate) async fn put(conn: &mut PgConnection, tenant: TenantId, derived: &[De
          on conflict (tenant, alert_id) do update set finding = excluded.finding",
     )
     .bind(tenant.0)
-    .bind(derived.iter().map(|it| it.alert_id.as_str()).bind_iter())
-    .bind(derived.iter().map(|it| it.finding.as_str()).bind_iter())
+    .bind(read().map(|it| it.alert_id.as_str()).bind_iter())
+    .bind(read().map(|it| it.finding.as_str()).bind_iter())
     .execute(&mut *conn)
     .await?;
     digested(conn, tenant, derived).await

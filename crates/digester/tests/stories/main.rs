@@ -6,5 +6,6 @@ mod beginning;
 mod broken;
 mod history;
 mod late;
+mod let_go;
 mod together;
 mod world;

@@ -54,15 +54,15 @@ impl AuditHead {
         format!("{} {} {}", self.tenant, self.seq, hex::encode(&self.hash))
     }
 
-    /// Reads such lines; blank ones and those that begin with `#` are passed over.
+    /// Reads such lines; blank ones and what follows a `#` are passed over.
     ///
     /// # Errors
     /// When a line is none, with its number.
     pub fn parse_lines(text: &str) -> Result<Vec<Self>, String> {
         let mut heads = Vec::new();
         for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
                 continue;
             }
             let mut words = line.split_whitespace();

@@ -133,3 +133,75 @@ pub(crate) async fn last_details(tx: &mut PgTransaction<'_>, tenant: TenantId, a
     .fetch_optional(&mut **tx)
     .await
 }
+
+/// The end of a chain with what was done last.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub(crate) struct End {
+    pub(crate) tenant: Uuid,
+    pub(crate) seq: i64,
+    pub(crate) hash: Vec<u8>,
+    pub(crate) action: String,
+}
+
+/// The end of every chain that has an entry.
+pub(crate) async fn ends(db: impl PgExecutor<'_>) -> Result<Vec<End>, sqlx::Error> {
+    sqlx::query_as(
+        "-- audit::ends
+         select h.tenant, h.seq, h.hash, coalesce(a.action, '') as action
+         from tocsin.audit_head h left join tocsin.audit a using (tenant, seq) where h.seq > 0 order by h.tenant",
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A value that changes whenever a chain does, and the time by the database's clock.
+pub(crate) async fn fingerprint(db: impl PgExecutor<'_>) -> Result<(Vec<u8>, Timestamp), sqlx::Error> {
+    let row = sqlx::query(
+        "-- audit::fingerprint
+         select sha256(coalesce(string_agg(hash, ''::bytea order by tenant), '')) as print, clock_timestamp() as at from tocsin.audit_head",
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.try_get("print")?, row.try_get::<jiff_sqlx::Timestamp, _>("at")?.to_jiff()))
+}
+
+/// Whose ends are not among the entries.
+pub(crate) async fn lacking(db: impl PgExecutor<'_>, ends: &[End]) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- audit::lacking
+         select k.tenant from unnest($1::uuid[], $2::bigint[], $3::bytea[]) as k(tenant, seq, hash)
+         where not exists (select from tocsin.audit a where a.tenant = k.tenant and a.seq = k.seq and a.hash = k.hash)",
+    )
+    .bind(ends.iter().map(|end| end.tenant).collect::<Vec<_>>())
+    .bind(ends.iter().map(|end| end.seq).collect::<Vec<_>>())
+    .bind(ends.iter().map(|end| end.hash.as_slice()).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await
+}
+
+/// What the newest entry of this action says is lacking, and was not decided about since: when it was seen, whose, the last deed.
+pub(crate) async fn still_undone(
+    db: impl PgExecutor<'_>,
+    chain: TenantId,
+    action: &str,
+    days: i32,
+) -> Result<Vec<(Option<String>, Uuid, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "-- audit::still_undone
+         select e.details::json ->> 'seen_at', (l ->> 'directory_id')::uuid, coalesce(l ->> 'last', '')
+         from (
+             select at, details from tocsin.audit where tenant = $1 and action = $2 and at > now() - $3 * interval '1 day'
+             order by seq desc limit 1
+         ) e
+         cross join lateral json_array_elements(e.details::json -> 'lacks') as l
+         where not exists (
+             select from tocsin.audit a where a.tenant = (l ->> 'directory_id')::uuid and a.at > e.at and a.action <> $2
+         )
+         order by 2",
+    )
+    .bind(chain.0)
+    .bind(action)
+    .bind(days)
+    .fetch_all(db)
+    .await
+}

@@ -45,10 +45,12 @@ pub(crate) async fn keys_after(pool: &PgPool, after: Option<Uuid>, limit: i64) -
     .await
 }
 
-pub(crate) async fn insert_key(tx: &mut PgTransaction<'_>, tenant: TenantId, wrapped: &Wrapped) -> Result<(), sqlx::Error> {
+/// Puts a data key in the place of the one that was there, if one was: what that one sealed does not open any more.
+pub(crate) async fn put_key(tx: &mut PgTransaction<'_>, tenant: TenantId, wrapped: &Wrapped) -> Result<(), sqlx::Error> {
     let result = sqlx::query(
-        "-- secrets::insert_key
-         insert into tocsin.tenant_key (tenant, key_id, wrapped) values ($1, $2, $3)",
+        "-- secrets::put_key
+         insert into tocsin.tenant_key (tenant, key_id, wrapped) values ($1, $2, $3)
+         on conflict (tenant) do update set key_id = excluded.key_id, wrapped = excluded.wrapped",
     )
     .bind(tenant.0)
     .bind(wrapped.key_id.to_string())

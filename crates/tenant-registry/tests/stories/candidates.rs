@@ -5,10 +5,10 @@ use std::time::Duration;
 use domain::{LinkKind, Ticks};
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
-use tenant_registry::{Accepted, AdminError, Alerts, Invitation, Step, StepResult, Upkeep};
+use tenant_registry::{Accepted, AdminError, Alerts, ImportRules, Invitation, Step, StepResult, Upkeep};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{CLIENT, World, eventually, id, token, world};
+use crate::world::{CLIENT, World, eventually, id, rules, token, world};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const BACK: &str = "http://localhost/callback";
@@ -171,4 +171,53 @@ async fn a_proof_whose_process_died_is_ended_by_the_upkeep_and_told_to_whoever_w
     world.registry.still_proving(&left).await.unwrap();
     assert_over(&world, &left).await;
     world.registry.promote_candidate(&under_way, CLIENT, None, NOW).await.unwrap();
+}
+
+/// What would be in the hands of a thief who copied both: the data key as it is wrapped, and what it sealed.
+async fn stolen(world: &World) -> (Vec<u8>, Vec<u8>) {
+    let sql = "select k.wrapped, s.sealed from tocsin.tenant_key k join tocsin.tenant_secret s using (tenant)";
+    sqlx::query_as(sql).fetch_one(&world.pool).await.unwrap()
+}
+
+/// Puts what was stolen back where it lay.
+async fn put_back(world: &World, wrapped: Option<&[u8]>, sealed: Option<&[u8]>) {
+    for (sql, blob) in [("update tocsin.tenant_key set wrapped = $1", wrapped), ("update tocsin.tenant_secret set sealed = $1", sealed)] {
+        if let Some(blob) = blob {
+            sqlx::query(sql).bind(blob).execute(&world.pool).await.unwrap();
+        }
+    }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn i15_a_connection_that_is_made_anew_has_a_data_key_of_its_own(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let registry = &world.registry;
+    let held = async || registry.open_refresh_token(id(1), CLIENT).await.map(|held| held.unwrap().token.expose_secret().to_owned());
+    let before = stolen(&world).await;
+    let link = link(&world).await;
+    let ann = signed_in(&world, &link).await;
+    registry.seal_candidate(&ann, CLIENT, &token("ann-1")).await.unwrap();
+    assert_eq!(stolen(&world).await, before, "until it is proved the old connection is as it was");
+    registry.promote_candidate(&ann, CLIENT, None, NOW).await.unwrap();
+    let after = stolen(&world).await;
+    assert!(before.0 != after.0 && held().await.unwrap() == "ann-1");
+
+    // The old data key, which a thief may have opened once, does not open the new token, nor the new key the old one.
+    put_back(&world, Some(&before.0), None).await;
+    assert!(held().await.is_err());
+    put_back(&world, Some(&after.0), Some(&before.1)).await;
+    assert!(held().await.is_err());
+    put_back(&world, Some(&after.0), Some(&after.1)).await;
+    assert_eq!(held().await.unwrap(), "ann-1");
+
+    // The same for a token that is imported in the place of another, and not for one that was imported before.
+    let line = |text: &str| [format!("{},tenant 1,global,main,graph-alerts,{text}", id(1))];
+    let replace = ImportRules { replace_token: true, ..rules() };
+    for (text, another) in [("token-two", true), ("token-two", false), ("token-three", true)] {
+        let before = stolen(&world).await;
+        world.import_by(&line(text), &replace).await;
+        assert_eq!(stolen(&world).await.0 != before.0, another, "{text}");
+        assert_eq!(held().await.unwrap(), text);
+    }
+    assert_eq!(world.count("select count(*) from tocsin.tenant_key").await, 1);
 }

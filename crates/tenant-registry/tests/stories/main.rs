@@ -8,6 +8,7 @@ mod clocks;
 mod handover;
 mod importing;
 mod leases;
+mod memory;
 mod offboarding;
 mod operators;
 mod readers;

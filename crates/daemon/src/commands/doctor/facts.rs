@@ -97,6 +97,17 @@ pub(super) enum DatabaseFacts {
     There(Box<ServerFacts>),
 }
 
+/// A database that is older than it was.
+#[derive(Debug, Default)]
+pub(super) struct WentBackFacts {
+    /// Customers about whom something was decided since.
+    pub(super) customers: usize,
+    /// Those of them who had been removed.
+    pub(super) removed: usize,
+    /// The last that was done to each, and to the installation.
+    pub(super) private_sentences: Vec<String>,
+}
+
 /// A database that can be worked with.
 #[derive(Debug, Default)]
 pub(super) struct ServerFacts {
@@ -123,6 +134,8 @@ pub(super) struct ServerFacts {
     /// Entries of the audit log that were walked, and how many of them are not as they were written.
     pub(super) audit_entries: u64,
     pub(super) audit_problems: u64,
+    /// What the database lacks of what was seen in it before.
+    pub(super) went_back: Option<WentBackFacts>,
     pub(super) replicas: i64,
     pub(super) leases_due: i64,
     pub(super) leases_held: i64,

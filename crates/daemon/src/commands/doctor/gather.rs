@@ -3,9 +3,9 @@
 use domain::{Clock as _, SystemClock};
 use sink::Retention;
 use sqlx::PgPool;
-use tenant_registry::{KeyRing, OpenError, Registry, TenantSummary};
+use tenant_registry::{KeyRing, LostChain, Memory, OpenError, Registry, TenantSummary, WentBack};
 
-use super::facts::{AppFacts, ConfigFacts, DatabaseFacts, Facts, KeyFacts, ReaderFacts};
+use super::facts::{AppFacts, ConfigFacts, DatabaseFacts, Facts, KeyFacts, ReaderFacts, WentBackFacts};
 use super::names::Names;
 use super::{database, network};
 use crate::commands::{Setting, tenant};
@@ -148,6 +148,7 @@ async fn look(
     server.retention_differs = Retention::allowed(pool).await? != config.retention;
     let walked = registry.verify_audit(one.as_ref().map(|tenant| tenant.id), &[]).await.map_err(tenant::failure)?;
     (server.audit_entries, server.audit_problems) = (walked.entries, walked.problems);
+    server.went_back = went_back(&registry, config).await?;
     let readers = registry.readers().await.map_err(tenant::failure)?;
     let sentence = |reader: &tenant_registry::Reader| match (reader.gone, reader.excess.as_slice()) {
         (true, _) => Some(format!("{} is gone", reader.name)),
@@ -179,4 +180,27 @@ async fn look(
         facts.deep = Some(database::deep(pool, &registry, one).await?);
     }
     Ok((server, clouds))
+}
+
+/// What this host has seen and the database lacks; and what a daemon found lacking within a month and nobody decided again.
+async fn went_back(registry: &Registry, config: &Config) -> Result<Option<WentBackFacts>, Failure> {
+    let memory = Memory::in_folder(&config.state_dir);
+    // What cannot be read here was said by the daemon.
+    let now = registry.went_back(&memory).await.ok().flatten();
+    let lost = match now {
+        Some(went_back) => Some(went_back),
+        None => registry.still_undone(30).await.map_err(tenant::failure)?,
+    };
+    let Some(WentBack { lost, .. }) = lost else { return Ok(None) };
+    let customers = lost.iter().filter(|chain| !chain.tenant.0.is_nil());
+    Ok(Some(WentBackFacts {
+        customers: customers.clone().count(),
+        removed: customers.filter(|chain| matches!(chain.last.as_str(), "tenant.remove" | "tenant.erased")).count(),
+        private_sentences: lost.iter().map(undone).collect(),
+    }))
+}
+
+fn undone(chain: &LostChain) -> String {
+    let whom = if chain.tenant.0.is_nil() { "the installation".to_owned() } else { chain.tenant.to_string() };
+    format!("undone for {whom}, the last deed of the time since: {}", chain.last)
 }

@@ -27,6 +27,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         checks.push(machine::data_keys(&facts.keys));
         checks.push(machine::key_versions(&facts.keys));
         checks.push(machine::audit(server));
+        checks.push(machine::went_back(server));
         checks.push(machine::daemons(server, &facts.daemon));
         checks.push(machine::leases(server));
         checks.push(strain::digest(server));

@@ -44,7 +44,12 @@ pub(super) const TABLE: &[Row] = &[
         "you, if it lasts: open a case at Microsoft with the trace id from the log",
     ),
     // The token is dead, or its user must act.
-    row(&[70000], Class::SignInAgain, "the refresh token is not valid", NEW_LINK),
+    row(
+        &[70000],
+        Class::SignInAgain,
+        "the refresh token is not valid: another sign-in has taken its place, or it came out of a backup and was replaced since",
+        NEW_LINK,
+    ),
     row(&[70008], Class::SignInAgain, "the refresh token has expired or was revoked", NEW_LINK),
     row(
         &[700_082],
@@ -67,7 +72,12 @@ pub(super) const TABLE: &[Row] = &[
         "the owner of the account that reads this tenant: sign in again through a new link; if it happens again, the customer's administrator: exclude the \
          account from that policy, or let the app use its own permissions. You make the link with: tocsin tenant invite {tenant}",
     ),
-    row(&[50173], Class::SignInAgain, "the refresh token was revoked: an administrator or the user ended all sessions", NEW_LINK),
+    row(
+        &[50173],
+        Class::SignInAgain,
+        "the refresh token was revoked: an administrator or the user ended all sessions, or an older copy of it was used, as after a restore",
+        NEW_LINK,
+    ),
     row(&[50132, 50133], Class::SignInAgain, "the session has ended because the password changed or expired", NEW_LINK),
     row(&[50085, 50089], Class::SignInAgain, "the sign-in that the refresh token came from is no longer good", NEW_LINK),
     row(&[50055, 50144], Class::SignInAgain, "the password of the account that reads this tenant has expired", NEW_LINK_AFTER_PASSWORD),

@@ -247,6 +247,24 @@ pub(super) fn audit(server: &ServerFacts) -> Check {
     }
 }
 
+pub(super) fn went_back(server: &ServerFacts) -> Check {
+    let why = "after a restore whoever was removed is back, with his token";
+    let check = Check::ok("time of the database", why, "it has all that was seen in it before");
+    let Some(facts) = &server.went_back else { return check };
+    let (outcome, removed) = match facts.removed {
+        0 => (Outcome::Warn, String::new()),
+        removed => (Outcome::Fail, format!("; {} of them had been removed", removed)),
+    };
+    let customers = counted(i64::try_from(facts.customers).unwrap_or(i64::MAX), "customer");
+    check
+        .but(
+            outcome,
+            format!("it was restored or is another one: what was decided since about {customers} is undone{removed}"),
+            "you: do it again, removals first, as step 4 of docs/how-to/restore-from-a-backup.md says; who has an entry of his own since is not counted any more",
+        )
+        .privately(facts.private_sentences.iter().cloned())
+}
+
 pub(super) fn daemons(server: &ServerFacts, daemon: &DaemonFacts) -> Check {
     let check =
         Check::ok("daemons", "nobody else collects alerts", format!("{} seen in the last ten seconds", counted(server.replicas, "daemon")));

@@ -136,6 +136,9 @@ fn each_fault_of_the_machine_is_named() {
     assert_eq!(complaints(|facts| there(facts).retention_differs = true), [("retention", Warn)]);
     assert_eq!(complaints(|facts| there(facts).overdue.push(("2026-01".to_owned(), 12_000))), [("retention", Warn)]);
     assert_eq!(complaints(|facts| there(facts).audit_problems = 1), [("audit log", Fail)]);
+    let back =
+        |removed| complaints(|facts| there(facts).went_back = Some(WentBackFacts { customers: 2, removed, ..WentBackFacts::default() }));
+    assert_eq!((back(0), back(1)), (vec![("time of the database", Warn)], vec![("time of the database", Fail)]));
     assert_eq!(complaints(|facts| there(facts).leases_held = 1), [("leases", Warn)]);
     assert_eq!(complaints(|facts| there(facts).version = 140_011), [("database", Fail)]);
     assert_eq!(complaints(|facts| facts.daemon = answers(false)), [("ops endpoint", Fail)]);
