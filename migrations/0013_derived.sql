@@ -315,7 +315,8 @@ left join tocsin.derivation d using (tenant)
 left join lateral (
     select count(*) as waiting, min(a.last_stored_at) as oldest
     from tocsin.alert a
-    where a.tenant = t.tenant and d.swept_to is null and a.changed_xid >= coalesce(d.upto, '0')
+    -- A case, and no coalesce: of that Postgres does not know that it tells nothing, and would apply it after row security only.
+    where a.tenant = t.tenant and d.swept_to is null and a.changed_xid >= case when d.upto is null then '0' else d.upto end
         -- What another server has stamped ahead of this one's transactions does not wait.
         and a.changed_xid < pg_snapshot_xmax(pg_current_snapshot())
         and not exists (select from tocsin.digested g where g.tenant = a.tenant and g.alert_id = a.alert_id and g.changed_xid = a.changed_xid)

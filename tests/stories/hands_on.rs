@@ -118,6 +118,11 @@ async fn top_prints_once_where_there_is_no_terminal_and_colours_only_where_they_
         ensure!(blind.contains("needs-consent") && blind.contains("the refresh token is dead"), "{printed}");
         ensure!(lines.iter().all(|line| line.trim_end() == *line && !line.contains('\u{1b}')), "{printed:?}");
     }
+    // Nor is any other table padded to its widest cell.
+    for arguments in [&["tenant", "show", tenants[1].name.as_str()][..], &["tenant", "list"], &["audit", "list"]] {
+        let printed = world.run(arguments).await?.ok()?.stdout;
+        ensure!(printed.lines().all(|line| line.trim_end() == line), "{printed:?}");
+    }
     let document = world.run(&["top", "--json"]).await?.ok()?.json()?;
     ensure!(document["tenants"].as_array().is_some_and(|rows| rows.len() == 2) && document["daemons"] == 0, "{document}");
     let refused = world.run(&["top", "--every", "0s"]).await?;

@@ -105,7 +105,7 @@ async fn a_key_is_retired_only_when_nothing_needs_it(pool: PgPool) {
     let announce = "insert into tocsin.replica (replica, host, ring) values (gen_random_uuid(), 'elsewhere', $1)";
     sqlx::query(announce).bind(vec![old.clone()]).execute(&world.pool).await.unwrap();
     refused(&old, "elsewhere still seals with key").await;
-    sqlx::query("update tocsin.replica set ring = '{0000000000000000}'").execute(&world.pool).await.unwrap();
+    sqlx::query("update tocsin.replica set ring = '{0000000000000000}', seen_at = now()").execute(&world.pool).await.unwrap();
     refused(&old, "do not have it: elsewhere").await;
     sqlx::query("delete from tocsin.replica").execute(&world.pool).await.unwrap();
     world.registry.retire_key(&old, &IN_PLACE).await.unwrap();

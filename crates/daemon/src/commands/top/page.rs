@@ -255,8 +255,8 @@ fn span(seconds: f64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     match seconds {
         ..60 => format!("{seconds} s"),
-        ..3600 => format!("{minutes} m"),
-        ..86_400 => format!("{hours} h {:02} m", minutes % 60),
+        60..3600 => format!("{minutes} m"),
+        3600..86_400 => format!("{hours} h {:02} m", minutes % 60),
         _ => format!("{} d {} h", hours / 24, hours % 24),
     }
 }
