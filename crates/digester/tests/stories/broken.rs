@@ -25,7 +25,8 @@ async fn a_body_that_cannot_be_read_is_passed_over_and_told(pool: PgPool) {
     )
     .await;
     run(&pool, "update tocsin.alert set source = 'sentinel' where alert_id = 'foreign'").await;
-    assert_eq!(derive(&pool, Right::Lease(fence)).await, 4);
+    // How many steps that takes depends on the transactions of other stories.
+    derive(&pool, Right::Lease(fence)).await;
     assert_eq!(number(&pool, "select sum(alerts)::bigint from dash.alert_day").await, 4, "they are counted by their columns");
     assert_eq!(number(&pool, "select count(*) from dash.evidence").await, 1);
     assert_eq!(

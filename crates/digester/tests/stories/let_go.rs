@@ -23,7 +23,7 @@ async fn month_goes(pool: &PgPool) -> Right {
     let states = ["rests", "rests too", "worked on"].map(|id| State { id: id.into(), ..State::default() });
     sink.store(fence, GRAPH, &states).await;
     let right = Right::Lease(fence);
-    assert_eq!(derive(pool, right).await, 3);
+    derive(pool, right).await;
     // As if all of it had happened half a year before: the month of the bodies, and when they were stored.
     let sql = "select tocsin.ensure_version_partition(now() - interval '180 days');
         update tocsin.retention set versions = interval '60 days';
@@ -43,7 +43,7 @@ async fn what_was_derived_stays_when_all_is_derived_anew_in_place(pool: PgPool) 
     let before = shown(&pool).await;
     // As after a restore on another server, or with a newer derivation.
     run(&pool, "update tocsin.derivation set system_id = 0").await;
-    assert_eq!(derive(&pool, right).await, 3);
+    derive(&pool, right).await;
     assert_eq!(shown(&pool).await, before);
     assert_eq!(number(&pool, "select skipped from dash.digest_health").await, 0, "that is no fault");
     // A new state of one of them comes with its body, and is derived from it.
@@ -61,7 +61,7 @@ async fn what_was_thrown_away_is_counted_by_its_columns_and_is_no_fault(pool: Pg
     let right = month_goes(&pool).await;
     let (days, hours) = (shown(&pool).await[1].clone(), shown(&pool).await[4].clone());
     run(&pool, "select tocsin.forget_derived()").await;
-    assert_eq!(derive(&pool, right).await, 3);
+    derive(&pool, right).await;
     let after = shown(&pool).await;
     assert_eq!((&after[1], &after[4]), (&days, &hours), "what the columns tell is as it was");
     assert_eq!(number(&pool, "select count(*) from dash.evidence where alert_id <> 'worked on'").await, 0);
