@@ -199,7 +199,7 @@ pub(crate) enum Db {
     ///
     /// Alerts, their versions and their history are not touched. Until it is done dashboards show less than there is;
     /// how far it has come stands in dash.digest_health and in `tocsin doctor`. Evidence and techniques of alerts whose bodies
-    /// [retention] has let go cannot be derived again: where there are such, it has to be said that this is meant.
+    /// `[retention]` has let go cannot be derived again: where there are such, it has to be said that this is meant.
     #[command(after_help = "Examples:\n\
         \x20 tocsin db rebuild\n\
         \x20 tocsin db rebuild --json")]
