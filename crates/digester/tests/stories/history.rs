@@ -97,7 +97,7 @@ async fn roll_ups_equal_a_recount_after_any_history(pool: PgPool) {
 async fn an_update_that_loses_a_thing_loses_its_evidence(pool: PgPool) {
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
     sink.store(fence, GRAPH, &[State { addresses: vec![1, 2], ..State::default() }]).await;
-    assert_eq!(derive(&pool, Right::Lease(fence)).await, 1);
+    assert!(derive(&pool, Right::Lease(fence)).await >= 1);
     assert_recounted(&pool, "at first").await;
     sink.store(
         fence,
