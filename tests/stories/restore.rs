@@ -114,7 +114,7 @@ async fn healed(world: &World, left: &SimTenant) -> anyhow::Result<()> {
 async fn dumped(world: &World, server: &OwnPostgres) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (dump, roles) = (world.path("tocsin.dump"), world.path("roles.sql"));
     let name = world.database.as_ref().context("a database of its own")?.name();
-    server.program("pg_dump", &["--format=custom", "--file", path(&dump)?, name]).await?;
+    server.program("pg_dump", &["--no-blobs", "--format=custom", "--file", path(&dump)?, name]).await?;
     std::fs::write(&roles, server.program("pg_dumpall", &["--globals-only", "--no-role-passwords"]).await?)?;
     Ok((dump, roles))
 }

@@ -98,7 +98,7 @@ pub(crate) enum Command {
     Top(Top),
     /// The pictures of the dashboards as one HTML file that needs nothing else, or their figures as JSON.
     #[command(after_help = "Examples:\n\
-        \x20 tocsin report --out report.html\n\
+        \x20 tocsin report --since 7d\n\
         \x20 tocsin report --since 30d --tenant contoso --tenant fabrikam --out contoso.html\n\
         \x20 tocsin report --since 2026-11-01 --until 2026-12-01 --out -\n\
         \x20 tocsin report --since 24h --json --out -")]
@@ -162,9 +162,10 @@ pub(crate) struct Report {
     /// Only this tenant (directory id or name); may be given again. What cannot be told apart by tenant is left out then.
     #[arg(long)]
     pub(crate) tenant: Vec<String>,
-    /// The file to write, readable by its owner only; - for standard output.
+    /// The file to write, readable by its owner only; - for standard output. Without it tocsin-report.html, or with --json
+    /// standard output.
     #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `tocsin serve`

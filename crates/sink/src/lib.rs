@@ -27,5 +27,5 @@ pub use config::Config;
 pub use cursors::CursorStore;
 pub use error::ReadError;
 pub use postgres::{PgStore, PgTx};
-pub use retention::{Keeper, Retention};
+pub use retention::{Keeper, Retention, months_over};
 pub use worker::SinkWorker;

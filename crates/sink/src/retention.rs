@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::Clock;
-use sqlx::{Connection, FromRow, PgConnection, PgPool};
+use sqlx::{Connection, FromRow, PgConnection, PgExecutor, PgPool};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,8 @@ pub struct Retention {
 impl Retention {
     /// Nothing can be kept for a shorter time than this.
     pub const SHORTEST: Duration = Duration::from_secs(30 * 24 * 3600);
+    /// Whoever means longer means for ever; and Postgres can still count back so far.
+    pub const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 3600);
 
     /// Writes it down, with the owner's login. Says whether that changed anything.
     ///
@@ -82,20 +84,45 @@ impl Retention {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn allowed(pool: &PgPool) -> Result<Self, sqlx::Error> {
+    pub async fn allowed(db: impl PgExecutor<'_>) -> Result<Self, sqlx::Error> {
         let row: [Option<f64>; 5] = sqlx::query_as::<_, (Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>)>(
             "-- retention::allowed
              select extract(epoch from versions)::float8, extract(epoch from events)::float8, extract(epoch from quarantine)::float8,
                  extract(epoch from gaps)::float8, extract(epoch from comparisons)::float8
              from tocsin.retention",
         )
-        .fetch_one(pool)
+        .fetch_one(db)
         .await?
         .into();
         let [versions, events, quarantine, gaps, comparisons] =
             row.map(|seconds| seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()));
         Ok(Self { versions, events, quarantine, gaps, comparisons })
     }
+
+    /// What is kept for another time than before, in words; nothing when nothing is.
+    pub fn changes(&self, before: &Self) -> Vec<String> {
+        let words = |kept: Option<Duration>| kept.map_or("for ever".to_owned(), |kept| format!("{}d", kept.as_secs() / 86_400));
+        [
+            ("versions", before.versions, self.versions),
+            ("events", before.events, self.events),
+            ("quarantine", before.quarantine, self.quarantine),
+            ("gaps", before.gaps, self.gaps),
+            ("comparisons", before.comparisons, self.comparisons),
+        ]
+        .into_iter()
+        .filter(|(_, before, now)| before != now)
+        .map(|(what, before, now)| format!("{what} are kept {} instead of {}", words(now), words(before)))
+        .collect()
+    }
+}
+
+/// The months of versions that may go now, oldest first, as `2026-08`.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn months_over(db: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
+    let sql = "-- retention::months_over\nselect to_char(month, 'YYYY-MM') from tocsin.version_part where over order by month";
+    sqlx::query_scalar(sql).fetch_all(db).await
 }
 
 /// A month that was looked at.

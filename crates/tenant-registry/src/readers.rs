@@ -21,7 +21,12 @@ use crate::store::readers::{self, RoleRow};
 pub use scram::{PasswordError, Verifier, random_password};
 
 /// What every reader's sessions begin with. He may change it for himself: it keeps mistakes small, and guards nothing.
-const SETTINGS: [(&str, &str); 2] = [("default_transaction_read_only", "on"), ("statement_timeout", "15s")];
+const SETTINGS: [(&str, &str); 3] = [
+    ("default_transaction_read_only", "on"),
+    ("statement_timeout", "15s"),
+    // One that is left open keeps months from being dropped.
+    ("idle_in_transaction_session_timeout", "60s"),
+];
 
 /// Which customers a reader sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,7 +204,8 @@ impl Registry {
     /// Takes everything from a reader and drops its role, as far as this login may.
     ///
     /// # Errors
-    /// [`AdminError::NotFound`] when there is no such reader.
+    /// [`AdminError::NotFound`] when there is no such reader, [`AdminError::Conflict`] for a role that has other tasks,
+    /// [`ReaderError::NotAllowed`] when it would go on seeing every customer.
     pub async fn drop_reader(&self, name: &str) -> Result<Dropped, ReaderError> {
         usable(name)?;
         let mut deed = self.deed().await?;
@@ -210,10 +216,22 @@ impl Registry {
         if tenants.is_empty() && !role.as_ref().is_some_and(|role| role.reads) {
             return Err(no_reader(name));
         }
+        if let Some(other) = role.as_ref().filter(|role| tenants.is_empty() && !role.excess.is_empty()) {
+            return Err(conflict(format!(
+                "{name} is no reader that tocsin has made: it {}; nothing was taken from it",
+                other.excess.join(" and ")
+            )));
+        }
         let role_stays = match &role {
             Some(role) => drop_role(db, role).await?,
             None => None,
         };
+        if role_stays.is_some() && role.as_ref().is_some_and(|role| role.sees_all) {
+            let quoted = readers::quoted(&mut *db, name).await?;
+            return Err(ReaderError::NotAllowed {
+                statements: vec![format!("revoke tocsin_reader from {quoted}"), format!("drop role {quoted}")],
+            });
+        }
         let entries = if tenants.is_empty() { vec![INSTALLATION] } else { tenants.clone() };
         deed.done("reader.drop", entries.into_iter().map(|tenant| (tenant, json!({ "reader": name })))).await?;
         Ok(Dropped { tenants: tenants.len(), role_stays })
@@ -263,12 +281,15 @@ fn statements(role: Option<&RoleRow>, quoted: &str, sight: &Sight) -> Vec<String
     statements
 }
 
+/// What Postgres takes for somebody else where a role is meant.
+const RESERVED: [&str; 6] = ["public", "none", "user", "current_user", "current_role", "session_user"];
+
 /// Small letters, so that it is the same word in every statement, quoted or not.
 fn usable(name: &str) -> Result<(), ReaderError> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let ours = ["pg_", "tocsin_"].iter().any(|prefix| name.starts_with(prefix));
     let first = name.starts_with(|c: char| c.is_ascii_lowercase());
-    if first && name.chars().all(letters) && name.len() <= 63 && !ours && !["public", "none"].contains(&name) {
+    if first && name.chars().all(letters) && name.len() <= 63 && !ours && !RESERVED.contains(&name) {
         return Ok(());
     }
     Err(ReaderError::Admin(AdminError::Invalid(format!(

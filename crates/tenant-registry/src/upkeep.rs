@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use domain::{TenantId, metric};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Memory, MemoryError, digest};
@@ -27,6 +27,9 @@ const REFUSAL_EVERY: Duration = Duration::from_secs(300);
 const BREATH: Duration = Duration::from_millis(50);
 /// Pieces deleted at a stretch; then the ring is looked at again.
 const PIECES: usize = 10;
+
+/// How long a stop waits for what is remembered of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The registry's second long-lived task; see [`Upkeep::run`].
 pub struct Upkeep {
@@ -65,6 +68,8 @@ impl Upkeep {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), String> {
         // A round is dropped wherever it stands: what is half-way in the database is rolled back.
         while stop.run_until_cancelled(self.round()).await.is_some() {}
+        // What was decided just before the stop belongs to what is remembered.
+        let _ = timeout(FAREWELL, self.remember()).await;
         Ok(())
     }
 

@@ -237,6 +237,39 @@ REFUSED = {
         {"keyRing": {"existingSecret": "x"}, "apps": {"main": {"clientId": APP, "credential": {"clientSecret": {"existingSecret": "x"}}}}},
         "where one leak takes both",
     ),
+    "keys and the database's login in one Secret": ({"keyRing": {"existingSecret": "tocsin-database"}}, "keyRing and database are in one Secret"),
+    "keys and the owner's login in one Secret": (
+        {"keyRing": {"existingSecret": "tocsin-database-owner"}},
+        "keyRing and migrations are in one Secret",
+    ),
+    "keys and the webhook in one Secret": (
+        {"keyRing": {"existingSecret": "x"}, "notify": {"existingSecret": "x"}},
+        "keyRing and notify are in one Secret",
+    ),
+    "a scrape longer than its interval": (
+        {"monitoring": {"serviceMonitor": {"enabled": True, "interval": "1m", "scrapeTimeout": "61s"}}},
+        "scrapeTimeout, 61s, is longer than its interval, 1m",
+    ),
+    "another volume for the key ring": ({"extraVolumes": [{"name": "key-ring", "emptyDir": {}}]}, "extraVolumes has a volume key-ring"),
+    "another volume for an app": (
+        {"apps": {"main": {"clientId": APP}}, "extraVolumes": [{"name": "app-main", "emptyDir": {}}]},
+        "extraVolumes has a volume app-main",
+    ),
+} | {
+    f"extraEnv with {name}": ({"extraEnv": [{"name": name, "value": "x"}]}, f"extraEnv sets {name}")
+    for name in (
+        "TOCSIN_CONFIG_FILE",
+        "TOCSIN_OPS__LISTEN",
+        "TOCSIN_ops__listen",
+        "TOCSIN_CONSOLE__LISTEN",
+        "TOCSIN_CONSOLE__PUBLIC_URL",
+        "TOCSIN_DATABASE__URL",
+        "TOCSIN_DATABASE__URL_FILE",
+        "TOCSIN_VAULT__KEY_FILE",
+        "TOCSIN_NOTIFY__URL_FILE",
+        "TOCSIN_NOTIFY__SECRET_FILE",
+        "TOCSIN_APPS__MAIN__CLIENT_SECRET_FILE",
+    )
 }
 
 
@@ -250,6 +283,17 @@ def check_refused():
             expect(words in str(error), f"{told} is refused with the wrong words: {error}")
         else:
             expect(False, f"{told} is taken")
+
+
+def check_labels():
+    """Labels by which objects find each other are ours, whatever the values say."""
+    evil = {"app.kubernetes.io/name": "evil", "app.kubernetes.io/component": "evil", "helm.sh/chart": "evil", "team": "soc"}
+    for values in ({"commonLabels": evil}, {"podLabels": evil}):
+        texts, objects = render(values)
+        check_daemon(f"{values}", objects)
+        expect(not any("evil" in text for text in texts.values()), f"{values}: a label of the chart is overridden")
+        labels = of_kind(objects, "Deployment")[0]["spec"]["template"]["metadata"]["labels"]
+        expect(labels["team"] == "soc", f"{values}: a label got lost: {labels}")
 
 
 def check_schemas(name, objects):
@@ -284,6 +328,7 @@ def main():
     known = known_keys()
     check_drift(known)
     check_refused()
+    check_labels()
     sets = sorted(path.stem for path in HERE.glob("*.yaml") if not path.stem.endswith("_test"))
     for name in sets:
         values, before = values_of(name), len(failures)

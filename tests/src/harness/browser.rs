@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use super::eventually;
+use super::{eventually, skipped};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The name under which the protocol hands out elements.
@@ -26,13 +26,16 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// A fresh one, without a window; `None` where this machine has none.
+    /// A fresh one, without a window; `None`, and the reader of the results is told, where this machine has none.
     ///
     /// # Errors
     /// When there is one and it does not start.
     pub async fn start() -> anyhow::Result<Option<Self>> {
         let spawned = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn();
-        let Ok(mut driver) = spawned else { return Ok(None) };
+        let Ok(mut driver) = spawned else {
+            skipped("what a real browser makes of it, since chromedriver is not installed");
+            return Ok(None);
+        };
         let mut lines = BufReader::new(driver.stdout.take().context("no stdout")?).lines();
         let port = loop {
             let line = lines.next_line().await?.context("chromedriver ended before it listened")?;

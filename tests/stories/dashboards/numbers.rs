@@ -13,9 +13,10 @@ use super::{filled, pool};
 const AGAIN: &[(&str, &str, f64)] = &[
     (
         "tocsin-overview/Customers we cannot see",
-        "select count(*) as blind from tocsin.tenant t where t.tenant = any ($3) and t.state = 'active' and exists (
+        "select count(*) as blind from tocsin.tenant t where t.tenant = any ($3) and t.state = 'active' and (exists (
             select from unnest(t.sources) s left join tocsin.feed f on f.tenant = t.tenant and f.source = s
-            where f.last_success_at is null or now() - f.last_success_at > interval '30 minutes')",
+            where f.last_success_at is null or now() - f.last_success_at > interval '30 minutes')
+            or exists (select from tocsin.trouble b where b.tenant = t.tenant and b.verdict in ('needs-consent', 'needs-customer')))",
         0.0,
     ),
     ("tocsin-overview/Open alerts of high severity", "select count(*) as open from alerts where severity = 'high' and status <> 'resolved'", 0.0),

@@ -129,7 +129,14 @@ async fn revoke(setting: &Setting, registry: &Registry, pool: &PgPool, change: &
 
 async fn drop(setting: &Setting, registry: &Registry, name: &str, yes: bool) -> Result<(), Failure> {
     confirm(name, yes, &format!("This takes every right from reader {name} and drops the role."))?;
-    let dropped = registry.drop_reader(name).await.map_err(|error| refused(setting, name, error))?;
+    let dropped = registry.drop_reader(name).await.map_err(|error| match error {
+        ReaderError::NotAllowed { statements } => {
+            statements.iter().for_each(|statement| setting.output.note(&format!("{statement};")));
+            let words = "goes on seeing every customer, since this login may not take that from it; nothing was changed";
+            Failure::new(Exit::NoPermission, format!("{name} {words}: let an administrator of the server run the lines above"))
+        }
+        ReaderError::Admin(error) => failure(error),
+    })?;
     if setting.output.json {
         return setting.output.document(&dropped);
     }

@@ -89,9 +89,9 @@ pub(super) async fn run(setting: &Setting, options: &Report) -> Result<(), Failu
     if setting.output.json {
         let text =
             serde_json::to_string_pretty(&told).map_err(|error| Failure::new(Exit::Failed, format!("cannot write JSON: {error}")))?;
-        return write(setting, &options.out, &text);
+        return write(setting, options.out.as_deref().unwrap_or(Path::new("-")), &text);
     }
-    write(setting, &options.out, &page::page(&told).into_string())
+    write(setting, options.out.as_deref().unwrap_or(Path::new("tocsin-report.html")), &page::page(&told).into_string())
 }
 
 async fn tell(pool: &PgPool, named: &[String], from: Ticks, to: Ticks, made: Ticks) -> Result<Told, Failure> {

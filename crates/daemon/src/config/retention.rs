@@ -16,6 +16,11 @@ pub(super) fn check(raw: &raw::Retention, poll: &raw::Poll, warnings: &mut Vec<S
             words(kept),
             days(Retention::SHORTEST)
         ))),
+        Some(kept) if kept > Retention::LONGEST => Err(ConfigError(format!(
+            "retention.{key} = {} is too long; keep it for {} at most, or for ever with \"\"",
+            days(kept),
+            days(Retention::LONGEST)
+        ))),
         kept => Ok(kept),
     };
     let retention = Retention {

@@ -153,6 +153,7 @@ fn wrong_values_are_one_sentence_with_key_and_place() {
         ("[ladder]\ncompare_at = \"24:00\"\n", vec!["ladder.compare_at", "24:00"]),
         ("[ladder]\ncompare_at = \"+2:00\"\n", vec!["ladder.compare_at", "+2:00"]),
         ("[retention]\nversions = \"7d\"\n", vec!["retention.versions = 7days", "30d", "for ever"]),
+        ("[retention]\nversions = \"99999999d\"\n", vec!["retention.versions = 99999999d", "36500d at most", "for ever"]),
         ("[retention]\nversions = \"400\"\n", vec!["retention.versions", "FILE", "400", "90d"]),
         ("[retention]\nversion = \"400d\"\n", vec!["retention.version", "did you mean retention.versions?"]),
         ("[ladder]\nshort_evry = \"1h\"\n", vec!["ladder.short_evry", "did you mean ladder.short_every?"]),

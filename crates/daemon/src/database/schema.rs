@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use sink::Retention;
+use sink::{Retention, months_over};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -159,9 +159,27 @@ async fn bring_up(connection: &mut PgConnection, retention: &Retention) -> Resul
     sqlx::raw_sql("create schema if not exists tocsin").execute(&mut *connection).await.map_err(may_not_create)?;
     migrator().run(&mut *connection).await.map_err(failed)?;
     sqlx::raw_sql(GRANTS).execute(&mut *connection).await?;
-    retention.allow(connection).await?;
+    notes.extend(keep(connection, retention).await?);
     if !owns {
         notes.push("the schemas belong to this login, since it cannot take the role tocsin_owner".into());
+    }
+    Ok(notes)
+}
+
+/// Writes down what may be forgotten; says what is new about that, and which months go for it.
+async fn keep(connection: &mut PgConnection, retention: &Retention) -> Result<Vec<String>, Failure> {
+    let before = Retention::allowed(&mut *connection).await?;
+    retention.allow(connection).await?;
+    let mut notes = retention.changes(&before);
+    if before.versions != retention.versions {
+        let over = months_over(&mut *connection).await?;
+        if !over.is_empty() {
+            notes.push(format!(
+                "the versions of {} month(s) go at the daemon's next look, within the hour: {}",
+                over.len(),
+                over.join(", ")
+            ));
+        }
     }
     Ok(notes)
 }

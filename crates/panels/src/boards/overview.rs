@@ -12,7 +12,7 @@ pub(super) const BOARD: Board = Board {
     panels: &[
         Panel {
             title: "Customers we cannot see",
-            description: "Customers that ought to be read and of which a source has not been read for 30 minutes, or never. Now, whatever the range.",
+            description: "Customers that ought to be read and are waiting for a person (needs-consent, needs-customer), or of which a source has not been read for 30 minutes, or never. Now, whatever the range.",
             unit: Unit::Count,
             kind: Kind::Stat(Alarm::Act(1)),
             empty: "No customers yet. `tocsin tenant import` brings the first ones in.",
@@ -20,7 +20,7 @@ pub(super) const BOARD: Board = Board {
                 "select count(distinct directory_id) as blind
 from dash.feed_health
 join dash.tenant_health using (directory_id)
-where (last_success_at is null or last_success_at < now() - interval '30 minutes') and ",
+where (state in ('needs-consent', 'needs-customer') or last_success_at is null or last_success_at < now() - interval '30 minutes') and ",
                 to_be_read!(),
                 " and ",
                 chosen!(),

@@ -25,9 +25,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: tocsin
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- with include "tocsin.theirs" .Values.commonLabels }}
+{{ . }}
 {{- end }}
+{{- end -}}
+
+{{- /* Labels of the values, less those by which the chart's own objects find each other. */ -}}
+{{- define "tocsin.theirs" -}}
+{{- with omit (. | default dict) "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "app.kubernetes.io/component" "helm.sh/chart" -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "tocsin.serviceAccount" -}}
@@ -158,14 +165,47 @@ securityContext:
 {{- fail "console.publicUrl does not begin with https://, and customers come over the Ingress" -}}
 {{- end -}}
 {{- end -}}
-{{- $root := . -}}
+{{- $secrets := dict "database" .Values.database.existingSecret "notify" .Values.notify.existingSecret -}}
+{{- if .Values.migrations.enabled -}}
+{{- $_ := set $secrets "migrations" .Values.migrations.existingSecret -}}
+{{- end -}}
+{{- $volumes := list "config" "database" "database-owner" "key-ring" "notify" "azure-identity-token" -}}
 {{- range $name, $app := .Values.apps -}}
+{{- $volumes = append $volumes (printf "app-%s" $name) -}}
 {{- range $kind := list "certificate" "clientSecret" -}}
 {{- with get ($app.credential | default dict) $kind -}}
-{{- if and (eq .existingSecret $root.Values.keyRing.existingSecret) (get ($root.Values.config.vault | default dict) "require_separation") -}}
-{{- fail (printf "keyRing and apps.%s are in one Secret, %s, where one leak takes both; keep them in two, or set config.vault.require_separation to false" $name .existingSecret) -}}
+{{- $_ := set $secrets (printf "apps.%s" $name) .existingSecret -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if get (.Values.config.vault | default dict) "require_separation" -}}
+{{- range $name, $secret := $secrets -}}
+{{- if eq $secret $.Values.keyRing.existingSecret -}}
+{{- fail (printf "keyRing and %s are in one Secret, %s, where one leak takes both; keep them in two, or set config.vault.require_separation to false" $name $secret) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraVolumes -}}
+{{- if has .name $volumes -}}
+{{- fail (printf "extraVolumes has a volume %s, and the chart has one of that name; take another name" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- /* The daemon reads these names in any case, and they win over tocsin.toml. */ -}}
+{{- range .Values.extraEnv -}}
+{{- if regexMatch "^TOCSIN_(CONFIG_FILE$|DATABASE__|OPS__|CONSOLE__|APPS__|VAULT__KEY_FILE$|NOTIFY__(URL|SECRET)_FILE$)" (upper .name) -}}
+{{- fail (printf "extraEnv sets %s, which the chart decides itself; use database, keyRing, apps, notify, ops, console, ingress and listenAddress of the values" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.monitoring.serviceMonitor -}}
+{{- if and .enabled .interval .scrapeTimeout -}}
+{{- if gt (int64 (include "tocsin.milliseconds" .scrapeTimeout)) (int64 (include "tocsin.milliseconds" .interval)) -}}
+{{- fail (printf "monitoring.serviceMonitor.scrapeTimeout, %s, is longer than its interval, %s, which Prometheus refuses" .scrapeTimeout .interval) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* A time such as 500ms, 30s, 1m or 2h. */ -}}
+{{- define "tocsin.milliseconds" -}}
+{{- mul (regexFind "^[0-9]+" . | atoi) (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) (regexFind "[a-z]+$" .)) -}}
 {{- end -}}

@@ -49,6 +49,7 @@ pub(super) fn page(told: &Told) -> Markup {
                 main { @for chapter in &told.chapters { (section(chapter, told)) } }
                 footer {
                     p { "Made on " (words::minute(told.made)) " UTC, from what was stored then: by the same questions as the dashboards for Grafana." }
+                    p { "The board Service asks Prometheus and is not in here." }
                     @if !told.left_out.is_empty() {
                         p { "Left out, since it would count other customers too: " (told.left_out.join(", ")) "." }
                     }

@@ -1,8 +1,8 @@
 //! What must hold of every table, view, grant and function, whoever adds the next one.
 
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::{Guarded, migrate, names, run, views};
+use super::{Guarded, THEIRS, migrate, names, run, views};
 
 /// Tables that belong to no customer and that views read all the same, for what they say of a customer's own app.
 const OF_NOBODY: &str = "array['app_fault', 'app_clock']";
@@ -90,4 +90,66 @@ async fn readers_have_no_right_but_to_read_views_and_no_function_lends_them_one(
     let in_dash = "select p.proname::text from pg_proc p where p.pronamespace = 'dash'::regnamespace";
     assert_eq!(names(&world.pool, in_dash).await, [""; 0], "a function of dash would be the first that a reader can call by name");
     world.end().await;
+}
+
+/// Every column of words that a reader could compare with a guess. Ids are random: nobody guesses one; sources are known to all.
+const WORDS: &str = "select table_name::text || '.' || column_name from information_schema.columns
+    where table_schema = 'dash' and data_type = 'text' and column_name not in ('alert_id', 'incident_id', 'trace_id', 'source')
+        and not (table_name = 'incident_redirect')
+    order by 1";
+
+#[sqlx::test]
+async fn no_guess_of_a_strangers_word_is_confirmed_by_an_estimate(pool: PgPool) {
+    let guarded = Guarded::new(pool).await;
+    // So many rows of another's that a statistic of theirs would show.
+    for (table, key) in [("alert", "alert_id"), ("incident", "incident_id"), ("alert_event", "alert_id")] {
+        let more = format!(
+            "insert into tocsin.{table} select (jsonb_populate_record(null::tocsin.{table}, to_jsonb(it) || jsonb_build_object('{key}', it.{key} || '-' || n))).*
+             from tocsin.{table} it, generate_series(1, 600) n where it.tenant = '{}'; analyze tocsin.{table}",
+            THEIRS[0]
+        );
+        run(&guarded.pool, &more).await;
+    }
+    let evidence = format!(
+        "insert into tocsin.evidence (tenant, alert_id, kind, value, created_at)
+         select '{}', 'strange-' || n, 'user', 'stranger@stranger.example', now() from generate_series(1, 2000) n; analyze tocsin.evidence",
+        THEIRS[0]
+    );
+    run(&guarded.pool, &evidence).await;
+    let (tried, confirmed) = guesses(&guarded).await;
+    assert!(tried > 15, "{tried}");
+    assert_eq!(confirmed, [""; 0], "set statistics 0 on what lies under it, in a migration");
+
+    run(&guarded.pool, "alter table tocsin.evidence alter column value set statistics -1; analyze tocsin.evidence").await;
+    assert_eq!(guesses(&guarded).await.1, ["evidence.value"], "this test can turn red");
+    guarded.end().await;
+}
+
+/// Lets a customer's role have explained what it would cost to look for words of others, and for one that nobody has; how many
+/// were tried, and the columns where a word of theirs makes a difference.
+async fn guesses(guarded: &Guarded) -> (usize, Vec<String>) {
+    let (mut all, mut customer) = (guarded.login(&guarded.all).await, guarded.login(&guarded.customer).await);
+    let (mut tried, mut confirmed) = (0, Vec::new());
+    for place in names(&guarded.pool, WORDS).await {
+        let (view, column) = place.split_once('.').unwrap();
+        let sql = format!("select distinct {column} from dash.{view} where {column} ~ 'stranger|f0e1f0e1' limit 3");
+        let theirs: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut all).await.unwrap();
+        let nobodys = estimate(&mut customer, view, column, "a word that nobody has").await;
+        for word in theirs {
+            tried += 1;
+            if estimate(&mut customer, view, column, &word).await != nobodys {
+                confirmed.push(place.clone());
+                break;
+            }
+        }
+    }
+    (tried, confirmed)
+}
+
+/// What the planner believes of a word: the rows that it expects.
+async fn estimate(customer: &mut PgConnection, view: &str, column: &str, word: &str) -> String {
+    let word = word.replace('\'', "''");
+    let sql = format!("explain (format json, costs true) select from dash.{view} where {column} = '{word}'");
+    let plan: serde_json::Value = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(customer).await.unwrap();
+    plan[0]["Plan"]["Plan Rows"].to_string()
 }

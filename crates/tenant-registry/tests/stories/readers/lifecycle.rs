@@ -76,7 +76,10 @@ async fn a_reader_is_made_given_customers_and_dropped_and_all_of_it_is_audited(p
     assert!(!registry.create_reader(&name, &Sight::Of(vec![OURS]), Some(&verifier)).await.unwrap(), "the role is new");
     assert_eq!(office.seen(&name).await, [OURS]);
     let sql = "select rolname || rolinherit || rolsuper || rolcreaterole || rolconnlimit || array_to_string(rolconfig, ',') from pg_roles where rolname ~ '^northwind_'";
-    assert_eq!(names(&office.pool, sql).await, [format!("{name}falsefalsefalse10default_transaction_read_only=on,statement_timeout=15s")]);
+    assert_eq!(
+        names(&office.pool, sql).await,
+        [format!("{name}falsefalsefalse10default_transaction_read_only=on,statement_timeout=15s,idle_in_transaction_session_timeout=60s")]
+    );
     let kept = "select rolname::text from pg_authid where rolpassword like 'SCRAM-SHA-256$4096:%' and rolname ~ '^northwind_'";
     assert_eq!(names(&office.pool, kept).await, std::slice::from_ref(&name), "the server has taken the verifier for one");
     assert!(said(registry.create_reader(&name, &Sight::All, None).await).contains("is there already"));
@@ -132,6 +135,20 @@ async fn where_the_login_may_make_no_roles_an_administrator_is_told_what_to_run(
     let refused = sqlx::query("select from dash.alert").execute(&mut session).await.unwrap_err();
     assert_eq!(refused.as_database_error().unwrap().code().as_deref(), Some("42501"));
     session.close().await.unwrap();
+    // Who would go on seeing everybody is not called dropped.
+    let Err(ReaderError::NotAllowed { statements }) = office.registry.drop_reader(&whole).await else { panic!("it may take a membership") };
+    assert_eq!(statements, [format!("revoke tocsin_reader from {whole}"), format!("drop role {whole}")]);
+    assert_eq!(office.seen(&whole).await, [OURS, THEIRS[0]]);
+    assert_eq!(
+        names(&office.pool, "select action from tocsin.audit where action = 'reader.drop'").await.len(),
+        1,
+        "only the other one is gone"
+    );
+    // Nor is anything taken from a role that is there for something else.
+    run(&office.pool, &format!("create role other_{name} createrole; select tocsin.show_dash('other_{name}')")).await;
+    let refused = office.registry.drop_reader(&format!("other_{name}")).await.unwrap_err().to_string();
+    assert!(refused.contains("is no reader that tocsin has made: it may make roles"), "{refused}");
+    run(&office.pool, &format!("drop owned by other_{name}; drop role other_{name}")).await;
     run(&office.pool, &format!("drop role {name}; drop owned by {whole}; drop role {whole}")).await;
     office.end().await;
 }
