@@ -52,7 +52,7 @@ async fn a_federated_credential_that_stays_unknown_is_one_fault_of_our_app() {
     assert!(world.reported().into_iter().all(|report| report == Some(Verdict::Retry)), "it may be a new one");
     poll(&world, &tenants, 6 * MINUTE).await;
     assert_eq!(world.reported().into_iter().filter(|report| *report == GLOBAL).count(), count_since_alarm(&world));
-    let fault = world.status.borrow_and_update().fault.clone().unwrap();
+    let fault = world.status.borrow_and_update().remark.clone().unwrap();
     assert!(fault.contains("federated credential"), "{fault}");
     let before = world.journal.asked().len();
     poll(&world, &tenants, 10 * MINUTE).await;
@@ -63,7 +63,7 @@ async fn a_federated_credential_that_stays_unknown_is_one_fault_of_our_app() {
 
     world.sign_in.always(None, None);
     poll(&world, &tenants, MINUTE).await;
-    assert_eq!(world.status.borrow_and_update().fault, None);
+    assert_eq!(world.status.borrow_and_update().remark, None);
     assert!(world.ask(&tenants[7], Audience::Graph).await.is_ok());
 }
 
@@ -114,7 +114,7 @@ async fn an_app_that_microsoft_disabled_is_one_alarm_and_marks_nobody_who_did_no
     for tenant in &tenants {
         world.ask(tenant, Audience::Graph).await.unwrap();
     }
-    assert_eq!(world.status.borrow_and_update().fault, None);
+    assert_eq!(world.status.borrow_and_update().remark, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +130,7 @@ async fn customers_who_removed_our_app_are_their_own_affair() {
     }
     poll(&world, &tenants, 30 * HOUR).await;
     assert!(!world.reported().contains(&GLOBAL));
-    assert_eq!(world.status.borrow_and_update().fault, None);
+    assert_eq!(world.status.borrow_and_update().remark, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +154,7 @@ async fn three_who_are_really_gone_raise_one_false_alarm_at_most() {
     poll(&world, &tenants[..3], MINUTE).await;
     assert!(world.reported().contains(&GLOBAL), "nobody has contradicted them");
     poll(&world, &tenants, 5 * MINUTE).await;
-    assert_eq!(world.status.borrow_and_update().fault, None, "the fourth has");
+    assert_eq!(world.status.borrow_and_update().remark, None, "the fourth has");
     world.reported();
     poll(&world, &tenants, 30 * HOUR).await;
     assert!(!world.reported().contains(&GLOBAL));

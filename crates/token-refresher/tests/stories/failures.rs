@@ -238,7 +238,7 @@ async fn a_fault_of_our_app_is_one_alarm_one_slow_probe_and_no_tenants_trouble()
     assert!((18..=23).contains(&asked.len()), "fifty tenants, ten minutes, {} calls", asked.len());
     let reported = world.reported();
     assert!(reported.iter().all(|verdict| *verdict == GLOBAL) && reported.len() == asked.len() - 1, "{reported:?}");
-    let fault = world.status.borrow_and_update().fault.clone().unwrap();
+    let fault = world.status.borrow_and_update().remark.clone().unwrap();
     assert_eq!(fault, "app main in cloud global: refused with AADSTS7000222");
 
     world.sign_in.always(None, None);
@@ -247,7 +247,7 @@ async fn a_fault_of_our_app_is_one_alarm_one_slow_probe_and_no_tenants_trouble()
         world.ask(tenant, Audience::Graph).await.unwrap();
     }
     sleep(2 * SECOND).await;
-    assert_eq!(world.status.borrow_and_update().fault, None);
+    assert_eq!(world.status.borrow_and_update().remark, None);
 }
 
 #[tokio::test(start_paused = true)]
