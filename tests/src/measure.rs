@@ -1,6 +1,7 @@
 //! Figures that stories bound loosely and `./dev bench` reports exactly.
 
 pub mod handover;
+pub mod ingest;
 pub mod neighbours;
 pub mod pictures;
 pub mod refresh;

@@ -12,6 +12,7 @@ use clap::Parser;
 use e2e::harness::{Setup, World, eventually};
 use e2e::measure::Spans;
 use e2e::measure::handover::{Ending, takeovers};
+use e2e::measure::ingest::{Pass, Passes, ingest};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
 use e2e::measure::pictures::pictures;
 use e2e::measure::refresh::refresh_all;
@@ -73,6 +74,19 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             "alerts/s",
             "20,000 alerts of 4 tenants, from start of the daemon to the last row, simulator on the same cores",
         );
+    }
+    if wanted("ingest") {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let alerts = options.alerts.map_or(100_000, |alerts| alerts as usize);
+        let mut seen = Vec::new();
+        for run in 0..options.runs {
+            seen.push(ingest(server.url(), alerts, run as u64).await?);
+        }
+        print_passes("ingest_first", "goal: 7.5 CPU s, 20,000 alerts/s", &seen, |passes| &passes.first);
+        print_passes("ingest_again", "nothing new; goal: 2 CPU s, 70,000 alerts/s, 0 written", &seen, |passes| &passes.again);
+        print_passes("ingest_changed", "a tenth changed; goal: 50,000 alerts/s", &seen, |passes| &passes.changed);
+        server.stop().await?;
     }
     if wanted("idle_rss") {
         let mut sizes = Vec::new();
@@ -186,6 +200,30 @@ fn neighbours(name: &str, place: Neighbourhood, seen: &e2e::measure::neighbours:
     );
     print(&format!("{name}_rise"), &mut [seen.rise().as_secs_f64()], "s", "by how much p99 rose beside the sick; goal: 2 s");
     print(&format!("{name}_flood"), &mut [seen.took.as_secs_f64()], "s", &format!("until all {} were stored, counted", seen.stored));
+}
+
+/// One line with the medians of all that was counted, and the range of what is compared.
+fn print_passes(name: &str, against: &str, seen: &[Passes], which: impl Fn(&Passes) -> &Pass) {
+    let sorted = |figure: &dyn Fn(&Pass) -> f64| {
+        let mut values: Vec<f64> = seen.iter().map(|passes| figure(which(passes))).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let median = |figure: &dyn Fn(&Pass) -> f64| (sorted(figure)[seen.len() / 2] * 1000.0).round() / 1000.0;
+    let range = |figure: &dyn Fn(&Pass) -> f64| [0, seen.len() - 1].map(|place| (sorted(figure)[place] * 1000.0).round() / 1000.0);
+    println!(
+        "{}",
+        json!({
+            "bench": name, "value": median(&Pass::cpu_per_100_000), "unit": "CPU s per 100,000 read", "against": against,
+            "range": range(&Pass::cpu_per_100_000), "runs": seen.len(), "wall_s": median(&|pass| pass.wall.as_secs_f64()),
+            "alerts_per_s": median(&Pass::rate), "alerts_per_s_range": range(&Pass::rate),
+            "daemon_cpu_s": median(&|pass| pass.daemon_cpu), "postgres_cpu_s": median(&|pass| pass.postgres_cpu),
+            "derived_later_cpu_s": median(&|pass| pass.derived_cpu), "peak_rss_mb": median(&|pass| pass.peak_rss as f64 / 1e6),
+            "read": median(&|pass| pass.read), "written": median(&|pass| pass.written),
+            "lost": seen.iter().map(|passes| which(passes).lost).sum::<usize>(),
+            "doubled": seen.iter().map(|passes| which(passes).doubled).sum::<usize>(),
+        })
+    );
 }
 
 fn print_spans(name: &str, spans: &Spans, against: &str) {

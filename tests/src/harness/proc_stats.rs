@@ -50,6 +50,50 @@ pub fn descriptors(pid: u32) -> anyhow::Result<usize> {
     Ok(listed.count())
 }
 
+/// CPU seconds that a process has used so far, in user and kernel mode.
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu(pid: u32) -> anyhow::Result<f64> {
+    Ok(seconds(Times::of(pid)?.own))
+}
+
+/// CPU seconds that a process and its children have used so far, those that have ended included.
+///
+/// # Errors
+/// When there is no such process.
+pub fn family_cpu(pid: u32) -> anyhow::Result<f64> {
+    let above = Times::of(pid)?;
+    let entries = std::fs::read_dir("/proc").context("no /proc")?;
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // Who ends while we look is counted with the parent when we look again.
+    let children: u64 = pids.filter_map(|child| Times::of(child).ok()).filter(|times| times.parent == pid).map(|times| times.own).sum();
+    Ok(seconds(above.own + above.ended + children))
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// Clock ticks of a process, from `/proc/PID/stat`.
+struct Times {
+    parent: u32,
+    own: u64,
+    /// Of children that have ended.
+    ended: u64,
+}
+
+impl Times {
+    fn of(pid: u32) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("no process {pid}"))?;
+        // The name stands in parentheses and may hold anything; what follows the last one is numbers, from the state on.
+        let (_, rest) = text.rsplit_once(')').with_context(|| format!("no name in {text}"))?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let number = |place: usize| -> anyhow::Result<u64> { Ok(fields.get(place).context("too few numbers")?.parse()?) };
+        Ok(Self { parent: u32::try_from(number(1)?)?, own: number(11)? + number(12)?, ended: number(13)? + number(14)? })
+    }
+}
+
 /// One answer of `/metrics`, in the text format of Prometheus.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Vec<Sample>);
