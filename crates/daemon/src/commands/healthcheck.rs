@@ -14,15 +14,7 @@ pub(super) async fn run(setting: &Setting, options: &Healthcheck) -> Result<(), 
         Healthcheck { live: true, .. } => ("livez", "alive"),
         _ => ("readyz", "ready"),
     };
-    let address = reachable(setting.config.ops_listen);
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(5))
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot make an HTTP client: {error}")))?;
-    let answer = client.get(format!("http://{address}/{path}")).send().await.map_err(|_| {
-        Failure::new(Exit::Unavailable, format!("nobody answers on {address}; is the daemon running with this configuration?"))
-    })?;
+    let answer = ask(setting, path, "is the daemon running with this configuration?").await?;
     let healthy = answer.status().is_success();
     let body = answer.text().await.unwrap_or_default();
     if setting.output.json {
@@ -31,6 +23,18 @@ pub(super) async fn run(setting: &Setting, options: &Healthcheck) -> Result<(), 
         setting.output.line(body.trim_end())?;
     }
     if healthy { Ok(()) } else { Err(Failure::new(Exit::ConditionTrue, format!("the daemon says it is not {state}"))) }
+}
+
+/// Asks the ops endpoint for this path; whoever finds nobody there is asked this.
+pub(super) async fn ask(setting: &Setting, path: &str, hint: &str) -> Result<reqwest::Response, Failure> {
+    let address = reachable(setting.config.ops_listen);
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(5))
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot make an HTTP client: {error}")))?;
+    let answer = client.get(format!("http://{address}/{path}")).send().await;
+    answer.map_err(|_| Failure::new(Exit::Unavailable, format!("nobody answers on {address}; {hint}")))
 }
 
 /// A listener on every address is asked on loopback.

@@ -9,8 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::Setting;
-use super::healthcheck::reachable;
+use super::{Setting, healthcheck};
 use crate::failure::{Exit, Failure};
 
 /// The daemon reads its configuration within a moment; this is for a machine that swaps.
@@ -61,23 +60,12 @@ pub(super) async fn run(setting: &Setting, main_pid: Option<&str>) -> Result<(),
 }
 
 async fn ask(setting: &Setting) -> Result<Answer, Failure> {
-    let address = reachable(setting.config.ops_listen);
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(5))
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot make an HTTP client: {error}")))?;
-    let answer = client.get(format!("http://{address}/readyz?format=json")).send().await.map_err(|_| {
-        Failure::new(
-            Exit::Unavailable,
-            format!("nobody answers on {address}; is the daemon running? If [ops] listen was changed, it has to be restarted"),
-        )
-    })?;
+    let hint = "is the daemon running? If [ops] listen was changed, it has to be restarted";
+    let answer = healthcheck::ask(setting, "readyz?format=json", hint).await?;
     answer.json().await.map_err(|_| {
-        Failure::new(
-            Exit::Unavailable,
-            format!("what answers on {address} does not say which configuration is in force; is it a tocsin of this version?"),
-        )
+        let address = healthcheck::reachable(setting.config.ops_listen);
+        let words = "does not say which configuration is in force; is it a tocsin of this version?";
+        Failure::new(Exit::Unavailable, format!("what answers on {address} {words}"))
     })
 }
 
