@@ -125,7 +125,16 @@ async fn what_a_command_prints_with_json_is_as_its_schema_says() -> anyhow::Resu
     // Roles belong to the whole server.
     let reader = format!("schemas_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
     json(&["reader", "create", &reader, "--tenants", one], 0).await?;
-    json(&["reader", "grant", &reader, "--tenants", two], 0).await?;
+    // A comma may be part of a name, and whoever is named twice is one customer.
+    let pool = world.pool().await?;
+    let (called, id) = ("Finch, Harbour & Co.", tenants[1].directory_id);
+    for name in [called, two] {
+        sqlx::query("update tocsin.tenant set name = $1 where tenant = $2").bind(name).bind(id).execute(&pool).await?;
+        let granted = json(&["reader", "grant", &reader, "--tenants", name, "--tenants", &format!("{one},{id}")], 0).await?;
+        let more = if name == called { serde_json::json!([id]) } else { serde_json::json!([]) };
+        ensure!(granted["granted"] == more, "{granted}");
+    }
+    pool.close().await;
     json(&["reader", "list"], 0).await?;
     json(&["reader", "revoke", &reader, "--tenants", two], 0).await?;
     json(&["reader", "drop", &reader, "--yes"], 0).await?;

@@ -210,6 +210,28 @@ async fn pending_migrations_on_a_configured_database_are_applied_only_when_asked
     world.end().await
 }
 
+#[tokio::test]
+async fn whoever_waits_to_change_the_schema_says_for_whom() -> anyhow::Result<()> {
+    let world = World::build(Setup::default()).await?;
+    let database = world.database.as_ref().context("no database")?;
+    let mut holder = database.pool.acquire().await?;
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *holder).await?;
+    let key = i64::from_be_bytes(*b"migrates");
+    sqlx::query("select pg_advisory_lock($1)").bind(key).execute(&mut *holder).await?;
+
+    let mut waiting = Daemon::spawn(e2e::harness::process::tocsin(&world.config, &["db", "migrate"])?, &world.path("migrate.log"))?;
+    eventually("it says for whom it waits", SOON, async || {
+        let log = waiting.log().map_err(|error| error.to_string())?;
+        if log.contains(&format!("pg_terminate_backend({pid})")) { Ok(()) } else { Err(log) }
+    })
+    .await?;
+    sqlx::query("select pg_advisory_unlock($1)").bind(key).execute(&mut *holder).await?;
+    let ended = waiting.ended(SOON).await?;
+    assert!(ended.success(), "{ended:?}");
+    drop(holder);
+    world.end().await
+}
+
 /// Records as Microsoft documents their shape, with everything in them that is easily changed on the way.
 const GRAPH: &[(&str, &str)] = &[
     (

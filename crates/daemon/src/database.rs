@@ -7,6 +7,7 @@
 
 mod schema;
 mod sessions;
+mod turn;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -100,7 +101,7 @@ impl Reached {
                     ),
                 ));
             }
-            Ok(Err(error)) => return Err(unreachable(&reached.described, &error)),
+            Ok(Err(error)) => return Err(unreachable(&reached.described, &error, config.database.url.as_ref())),
             Err(_) => {
                 return Err(Failure::new(
                     Exit::Unavailable,
@@ -293,11 +294,16 @@ fn describe(options: &PgConnectOptions) -> String {
     }
 }
 
-fn unreachable(described: &str, error: &sqlx::Error) -> Failure {
+fn unreachable(described: &str, error: &sqlx::Error, from: Option<&UrlSource>) -> Failure {
     match error {
         sqlx::Error::Database(database) => match database.code().as_deref() {
             Some("28P01" | "28000" | "42501") => {
-                Failure::new(Exit::NoPermission, format!("{described} refuses the login: {}; check user and password", database.message()))
+                let place = match from {
+                    Some(UrlSource::File(path)) => format!("in {}", path.display()),
+                    _ => "in [database] url".to_owned(),
+                };
+                let why = database.message();
+                Failure::new(Exit::NoPermission, format!("{described} refuses the login: {why}; check user and password {place}"))
             }
             Some("3D000") => Failure::new(Exit::Unavailable, format!("{described} does not exist; create it with: createdb")),
             _ => Failure::new(Exit::Unavailable, format!("{described} does not accept connections now: {}", database.message())),

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use domain::Ticks;
 
+/// Before this there was nothing to be asked for, and arithmetic with instants ends at some year.
+const LONGEST: Duration = Duration::from_hours(24 * 36_500);
+
 /// A moment of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -66,7 +69,7 @@ pub(crate) struct NoMoment;
 
 impl fmt::Display for NoMoment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write how long ago (30m, 24h, 7d) or when (2026-11-20, 2026-11-20T08:00:00Z)")
+        f.write_str("write how long ago (30m, 24h, 7d) or when (2026-11-20, 2026-11-20T08:00:00Z), at most a hundred years")
     }
 }
 
@@ -77,7 +80,7 @@ impl FromStr for Moment {
 
     fn from_str(text: &str) -> Result<Self, NoMoment> {
         if let Ok(span) = humantime::parse_duration(text) {
-            return Ok(Self::Ago(span));
+            return if span <= LONGEST { Ok(Self::Ago(span)) } else { Err(NoMoment) };
         }
         day_or_instant(text).map(Self::At).ok_or(NoMoment)
     }
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_no_moment_is_refused_with_examples() {
-        for text in ["yesterday", "", "-24h", "24", "2026-13-20", "20.11.2026", "24h ago", "----------"] {
+        for text in ["yesterday", "", "-24h", "24", "2026-13-20", "20.11.2026", "24h ago", "----------", "36501d", "999999d"] {
             let refused = text.parse::<Moment>().unwrap_err().to_string();
             assert!(refused.contains("24h") && refused.contains("2026-11-20T08:00:00Z"), "{text}");
         }

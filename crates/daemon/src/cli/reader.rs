@@ -52,8 +52,8 @@ pub(crate) enum Reader {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Sight {
-    /// These (directory ids or names, with commas between them).
-    #[arg(long, value_name = "TENANTS", value_delimiter = ',')]
+    /// These (directory ids or names, with commas between them; may be repeated).
+    #[arg(long, value_name = "TENANTS")]
     pub(crate) tenants: Vec<String>,
     /// Every customer, and those that come later.
     #[arg(long)]
@@ -65,7 +65,7 @@ pub(crate) struct Sight {
 pub(crate) struct Change {
     /// Which reader.
     pub(crate) name: String,
-    /// Which customers (directory ids or names, with commas between them).
-    #[arg(long, value_name = "TENANTS", value_delimiter = ',', required = true)]
+    /// Which customers (directory ids or names, with commas between them; may be repeated).
+    #[arg(long, value_name = "TENANTS", required = true)]
     pub(crate) tenants: Vec<String>,
 }

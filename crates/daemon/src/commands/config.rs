@@ -60,6 +60,9 @@ fn check(setting: &Setting) -> Result<Vec<String>, Failure> {
     let unusable = |error: &dyn std::fmt::Display| Failure::new(Exit::Config, error.to_string());
     let ring = tenant_registry::KeyRing::load(&config.key_file).map_err(|error| unusable(&error))?;
     let mut warnings = config.shared_files(&ring);
+    if config.apps.is_empty() {
+        warnings.push("no app registration is configured, so no customer can be connected; add one: [apps.main] with its client_id".into());
+    }
     for (name, app) in &config.apps {
         let credential = read_credential(&app.credential).map_err(|error| unusable(&format!("apps.{name}: {error}")))?;
         if let Some(AppCredential::Certificates(pairs)) = &credential {

@@ -1,5 +1,6 @@
 //! `tocsin reader …`: database roles for customers and dashboards. All but the list work over the owner's login.
 
+use std::collections::BTreeSet;
 use std::fs::{File, remove_file};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -53,7 +54,7 @@ async fn create(
     sight: cli::Sight,
     password_file: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    let sight = if sight.all { Sight::All } else { Sight::Of(ids(pool, &sight.tenants).await?) };
+    let sight = if sight.all { Sight::All } else { Sight::Of(ids(pool, &sight.tenants).await?.into_iter().collect()) };
     let password = password_file.as_deref().map(Password::at).transpose()?;
     let adopted = match registry.create_reader(name, &sight, password.as_ref().map(|password| &password.verifier)).await {
         Ok(adopted) => adopted,
@@ -110,7 +111,7 @@ fn remarks(reader: &Reader) -> String {
 }
 
 async fn grant(setting: &Setting, registry: &Registry, pool: &PgPool, change: &ReaderChange) -> Result<(), Failure> {
-    let tenants = ids(pool, &change.tenants).await?;
+    let tenants: Vec<_> = ids(pool, &change.tenants).await?.into_iter().collect();
     let granted = registry.grant_reader(&change.name, &tenants).await.map_err(|error| refused(setting, &change.name, error))?;
     if setting.output.json {
         return setting.output.document(&json!({ "reader": change.name, "granted": granted }));
@@ -119,7 +120,7 @@ async fn grant(setting: &Setting, registry: &Registry, pool: &PgPool, change: &R
 }
 
 async fn revoke(setting: &Setting, registry: &Registry, pool: &PgPool, change: &ReaderChange) -> Result<(), Failure> {
-    let tenants = ids(pool, &change.tenants).await?;
+    let tenants: Vec<_> = ids(pool, &change.tenants).await?.into_iter().collect();
     let revoked = registry.revoke_reader(&change.name, &tenants).await.map_err(|error| refused(setting, &change.name, error))?;
     if setting.output.json {
         return setting.output.document(&json!({ "reader": change.name, "revoked": revoked }));
@@ -146,11 +147,21 @@ async fn drop(setting: &Setting, registry: &Registry, name: &str, yes: bool) -> 
     }
 }
 
-/// The tenants of these names or ids, none of them removed.
-async fn ids(pool: &PgPool, named: &[String]) -> Result<Vec<TenantId>, Failure> {
-    let mut ids = Vec::new();
-    for name in named {
-        ids.push(asking::tenant(pool, name).await?.id);
+/// The tenants of these names or ids, none of them removed, each once. A name may itself have a comma in it.
+async fn ids(pool: &PgPool, named: &[String]) -> Result<BTreeSet<TenantId>, Failure> {
+    let mut ids = BTreeSet::new();
+    for names in named {
+        match asking::tenant(pool, names).await {
+            Ok(tenant) => {
+                ids.insert(tenant.id);
+            }
+            Err(_) if names.contains(',') => {
+                for name in names.split(',') {
+                    ids.insert(asking::tenant(pool, name.trim()).await?.id);
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(ids)
 }

@@ -68,6 +68,9 @@ struct Shown {
     /// Seconds between two points of a series.
     #[serde(skip)]
     step: u32,
+    /// What was asked for, in whole steps: seconds since 1970.
+    #[serde(skip)]
+    span: (f64, f64),
 }
 
 fn stamp<S: serde::Serializer>(at: &Ticks, to: S) -> Result<S::Ok, S::Error> {
@@ -174,7 +177,14 @@ impl Asked {
         let rows = query.fetch_all(connection).await?;
         let answer = Answer::read(panel, &rows)
             .map_err(|what| Failure::new(Exit::Failed, format!("panel {:?} was answered with something else: {what}", panel.title)))?;
-        Ok(Shown { answer, title: panel.title, description: panel.description, panel: *panel, step })
+        Ok(Shown { answer, title: panel.title, description: panel.description, panel: *panel, step, span: self.whole(step) })
+    }
+
+    /// The range from the step it begins in to the end of the one it ends in.
+    fn whole(&self, step: u32) -> (f64, f64) {
+        let step = f64::from(step);
+        let steps = |at: Ticks| at.0 as f64 / 1e7 / step;
+        (steps(self.from).floor() * step, steps(self.to).ceil() * step)
     }
 }
 

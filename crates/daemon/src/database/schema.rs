@@ -43,6 +43,8 @@ pub(crate) struct MigrationRow {
 fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../../migrations");
     migrator.dangerous_set_table_name(HISTORY);
+    // By `turn::wait`, which says whom it waits for.
+    migrator.set_locking(false);
     migrator
 }
 
@@ -89,7 +91,7 @@ pub(crate) async fn state(options: &PgConnectOptions) -> Result<SchemaState, Fai
 }
 
 /// Applies what is pending, makes the roles where it may, repeats the grants, and writes down what may be forgotten. Two
-/// daemons that start together are safe: the second waits on an advisory lock and finds the work done.
+/// daemons that start together are safe: the second waits for its turn and finds the work done.
 ///
 /// # Errors
 /// When the server is too old, the login may not create schemas, or a migration fails.
@@ -151,6 +153,7 @@ async fn bring_up(connection: &mut PgConnection, retention: &Retention) -> Resul
     if version < OLDEST_POSTGRES {
         return Err(Failure::new(Exit::Failed, format!("the server is PostgreSQL {}; tocsin needs 15 or newer", version / 10_000)));
     }
+    super::turn::wait(connection).await?;
     let mut notes = roles(connection).await?;
     let owns = member(connection, "tocsin_owner").await?;
     if owns {

@@ -18,7 +18,8 @@ pub(super) fn over_time(shown: &Shown, id: &str) -> Markup {
     let unit = shown.panel.unit;
     let step = f64::from(shown.step);
     let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else { return html! {} };
-    let (from, to) = (first.0, last.0 + step);
+    // A day without alerts is a gap and not left out; nothing is cut off, whatever was answered.
+    let (from, to) = (shown.span.0.min(first.0), shown.span.1.max(last.0 + step));
     let stacked = matches!(shown.panel.kind, Kind::Bars(_));
     let top = round_up(highest(&series, stacked), unit);
     let x = |time: f64| (time - from) / (to - from) * WIDE;
@@ -41,7 +42,7 @@ pub(super) fn over_time(shown: &Shown, id: &str) -> Markup {
             }
             div class="x" aria-hidden="true" {
                 span { (words::on_axis(from, shown.step)) }
-                @if series.points.len() > 2 { span { (words::on_axis(middle, shown.step)) } span { (words::on_axis(last.0, shown.step)) } }
+                @if to - from > 2.5 * step { span { (words::on_axis(middle, shown.step)) } span { (words::on_axis(to - step, shown.step)) } }
             }
         }
         @if series.names.len() > 1 {
