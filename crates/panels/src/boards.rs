@@ -65,11 +65,15 @@ macro_rules! response {
     2 ^ (min(bucket) filter (where reached >= 0.5 * total) / 4.0::double precision) as median,
     2 ^ (min(bucket) filter (where reached >= 0.9 * total) / 4.0::double precision) as \"nine of ten\"
 from (
-    select bucket, sum(sum(alerts)) over (order by bucket) as reached, sum(sum(alerts)) over () as total
-    from dash.response_day
-    where step = '",
+    select bucket, sum(sum(",
             $step,
-            "' and ",
+            ")) over (order by bucket) as reached, sum(sum(",
+            $step,
+            ")) over () as total
+    from dash.response_day
+    where ",
+            $step,
+            " > 0 and ",
             crate::boards::days!(),
             " and ",
             crate::boards::chosen!(),

@@ -58,7 +58,7 @@ impl PgStore {
         // Said out loud, because a database may have another default: after a wait for somebody else's row
         // each statement must see what that somebody has committed.
         session::run(conn.get(), "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-        let mut tx = PgTx { conn };
+        let mut tx = PgTx { conn, tenant: None };
         match session::prepare(tx.conn(), limits).await {
             Ok(()) => Ok(tx),
             Err(error) => {
@@ -87,34 +87,51 @@ impl Store for PgStore {
 /// A transaction in Postgres. Dropped without an answer it closes its connection, and the server rolls back.
 pub struct PgTx {
     conn: Borrowed,
+    /// Whom it is about, once that was said.
+    tenant: Option<TenantId>,
 }
 
 impl PgTx {
     fn conn(&mut self) -> &mut PgConnection {
         self.conn.get()
     }
+
+    /// The connection for a statement about this tenant. A transaction that stores is about one tenant, so that tables
+    /// which are distributed by tenant commit it on one machine.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the transaction has been about another, which is a bug of ours.
+    fn about(&mut self, tenant: TenantId) -> Result<&mut PgConnection, StoreError> {
+        match self.tenant.replace(tenant) {
+            Some(other) if other != tenant => {
+                self.tenant = Some(other);
+                Err(StoreError::Refused(format!("a transaction about tenant {other} was to write about tenant {tenant}")))
+            }
+            _ => Ok(self.conn.get()),
+        }
+    }
 }
 
 #[async_trait]
 impl StoreTx for PgTx {
     async fn hold(&mut self, fence: Fence) -> Result<(), StoreError> {
-        fence::hold(self.conn(), fence).await
+        fence::hold(self.about(fence.tenant)?, fence).await
     }
 
     async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>]) -> Result<Vec<Known>, StoreError> {
-        versions::look_up(self.conn(), feed, alerts).await
+        versions::look_up(self.about(feed.tenant)?, feed, alerts).await
     }
 
     async fn insert_versions(&mut self, feed: Feed, alerts: &[Alert<'_>], versions: &[(usize, i32)]) -> Result<(), StoreError> {
-        versions::insert(self.conn(), feed, alerts, versions).await
+        versions::insert(self.about(feed.tenant)?, feed, alerts, versions).await
     }
 
     async fn put_latest(&mut self, feed: Feed, alerts: &[Alert<'_>], offers: &[Offer]) -> Result<Vec<Taken>, StoreError> {
-        latest::put(self.conn(), feed, alerts, offers).await
+        latest::put(self.about(feed.tenant)?, feed, alerts, offers).await
     }
 
     async fn add_events(&mut self, feed: Feed, events: &[Event<'_>]) -> Result<(), StoreError> {
-        Ok(events::add(self.conn(), feed, events).await?)
+        Ok(events::add(self.about(feed.tenant)?, feed, events).await?)
     }
 
     async fn look_up_incidents(
@@ -122,59 +139,59 @@ impl StoreTx for PgTx {
         tenant: TenantId,
         incidents: &[Incident<'_>],
     ) -> Result<Vec<Option<StandingIncident>>, StoreError> {
-        incidents::look_up(self.conn(), tenant, incidents).await
+        incidents::look_up(self.about(tenant)?, tenant, incidents).await
     }
 
     async fn put_incidents(&mut self, tenant: TenantId, incidents: &[Incident<'_>], which: &[usize]) -> Result<(), StoreError> {
-        incidents::put(self.conn(), tenant, incidents, which).await
+        incidents::put(self.about(tenant)?, tenant, incidents, which).await
     }
 
     async fn links(&mut self, tenant: TenantId, turned: &[&str]) -> Result<Vec<Link>, StoreError> {
-        Ok(redirects::links(self.conn(), tenant, turned).await?)
+        Ok(redirects::links(self.about(tenant)?, tenant, turned).await?)
     }
 
     async fn put_ends(&mut self, tenant: TenantId, ends: &[(String, Option<String>)]) -> Result<(), StoreError> {
-        Ok(redirects::put_ends(self.conn(), tenant, ends).await?)
+        Ok(redirects::put_ends(self.about(tenant)?, tenant, ends).await?)
     }
 
     async fn quarantine(&mut self, feed: Feed, rejected: &[Rejected<'_>]) -> Result<u64, StoreError> {
-        Ok(quarantine::add(self.conn(), feed, rejected).await?)
+        Ok(quarantine::add(self.about(feed.tenant)?, feed, rejected).await?)
     }
 
     async fn replayed(&mut self, feed: Feed, understood: &[ContentHash], refused: &[ContentHash]) -> Result<u64, StoreError> {
-        Ok(quarantine::replayed(self.conn(), feed, understood, refused).await?)
+        Ok(quarantine::replayed(self.about(feed.tenant)?, feed, understood, refused).await?)
     }
 
     async fn add_gaps(&mut self, feed: Feed, axis: Axis, gaps: &[Gap]) -> Result<u64, StoreError> {
-        Ok(gaps::add(self.conn(), feed, axis, gaps).await?)
+        Ok(gaps::add(self.about(feed.tenant)?, feed, axis, gaps).await?)
     }
 
     async fn heal_gaps(&mut self, feed: Feed, axis: Axis, stretch: (Ticks, Ticks), but: &[Gap]) -> Result<u64, StoreError> {
-        Ok(gaps::heal(self.conn(), feed, axis, stretch, but).await?)
+        Ok(gaps::heal(self.about(feed.tenant)?, feed, axis, stretch, but).await?)
     }
 
     async fn advance(&mut self, feed: Feed, from: Ticks, to: Ticks) -> Result<bool, StoreError> {
-        Ok(feeds::advance(self.conn(), feed, from, to).await?)
+        Ok(feeds::advance(self.about(feed.tenant)?, feed, from, to).await?)
     }
 
     async fn count_quarantined(&mut self, feed: Feed, change: i64) -> Result<(), StoreError> {
-        Ok(feeds::count_quarantined(self.conn(), feed, change).await?)
+        Ok(feeds::count_quarantined(self.about(feed.tenant)?, feed, change).await?)
     }
 
     async fn begin_feed(&mut self, feed: Feed, live_from: Ticks, history_from: Ticks) -> Result<(), StoreError> {
-        Ok(feeds::begin(self.conn(), feed, live_from, history_from).await?)
+        Ok(feeds::begin(self.about(feed.tenant)?, feed, live_from, history_from).await?)
     }
 
     async fn move_reread(&mut self, feed: Feed, before: Option<(Axis, Ticks)>, to: &Reread) -> Result<bool, StoreError> {
-        Ok(rereads::step(self.conn(), feed, before, to).await?)
+        Ok(rereads::step(self.about(feed.tenant)?, feed, before, to).await?)
     }
 
     async fn tally(&mut self, feed: Feed, errand: Errand, run: Option<i64>, tally: &Tally<'_>) -> Result<bool, StoreError> {
-        Ok(rereads::tally(self.conn(), feed, errand, run, tally).await?)
+        Ok(rereads::tally(self.about(feed.tenant)?, feed, errand, run, tally).await?)
     }
 
     async fn reconcile(&mut self, feed: Feed, errand: Errand, comparison: &Comparison) -> Result<(u64, u64), StoreError> {
-        Ok(rereads::reconcile(self.conn(), feed, errand, comparison).await?)
+        Ok(rereads::reconcile(self.about(feed.tenant)?, feed, errand, comparison).await?)
     }
 
     async fn commit(mut self) -> Result<(), StoreError> {
@@ -212,5 +229,34 @@ impl Drop for Borrowed {
         if let Some(conn) = self.0.take() {
             drop(conn.detach());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Epoch, Source};
+
+    use super::*;
+    use crate::testing::PgWorld;
+    use crate::testing::World;
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn a_transaction_is_about_one_tenant(pool: PgPool) {
+        let world = PgWorld::new(pool.clone());
+        let (one, other) = (world.tenant().await, world.tenant().await);
+        let store = world.store(&Config::default());
+        let mut tx = store.begin(Ahead { created: &[], now: Ticks(0) }).await.unwrap();
+        tx.hold(one).await.unwrap();
+        tx.count_quarantined(Feed { tenant: one.tenant, source: Source::GraphAlerts }, 1).await.unwrap();
+        for _ in 0..2 {
+            let refused = tx.count_quarantined(Feed { tenant: other.tenant, source: Source::GraphAlerts }, 1).await;
+            assert!(matches!(&refused, Err(StoreError::Refused(words)) if words.contains(&other.tenant.to_string())), "{refused:?}");
+        }
+        let stale = tx.hold(Fence { epoch: Epoch(7), ..other }).await;
+        assert!(matches!(stale, Err(StoreError::Refused(_))), "it is not even asked: {stale:?}");
+        tx.commit().await.unwrap();
+        let counted: Vec<(uuid::Uuid, i64)> =
+            sqlx::query_as("select tenant, quarantined::bigint from tocsin.feed where quarantined > 0").fetch_all(&pool).await.unwrap();
+        assert_eq!(counted, [(one.tenant.0, 1)]);
     }
 }

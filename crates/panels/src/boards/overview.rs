@@ -137,9 +137,7 @@ from (select coalesce(sum(alerts), 0) as alerts from dash.alert_day where ",
                 chosen!(),
                 ") c
 cross join (
-    select
-        coalesce(sum(alerts) filter (where step = 'acknowledged'), 0) as acknowledged,
-        coalesce(sum(alerts) filter (where step = 'closed'), 0) as closed
+    select coalesce(sum(acknowledged), 0) as acknowledged, coalesce(sum(closed), 0) as closed
     from dash.response_day
     where ",
                 days!(),
@@ -163,16 +161,20 @@ where ",
             query: concat!(
                 "select case when place <= 15 then tenant else 'all others' end as customer, sum(alerts)::bigint as alerts
 from (
-    select tenant, sum(alerts) as alerts, row_number() over (order by sum(alerts) desc, tenant) as place
-    from dash.alert_day
-    where ",
+    select t.tenant, d.alerts, row_number() over (order by d.alerts desc, t.tenant) as place
+    from (
+        select directory_id, sum(alerts) as alerts
+        from dash.alert_day
+        where ",
                 days!(),
                 " and ",
                 severe!(),
                 " and ",
                 chosen!(),
                 "
-    group by directory_id, tenant
+        group by directory_id
+    ) d
+    join dash.tenant_health t using (directory_id)
 ) ranked
 group by 1, least(place, 16)
 order by least(place, 16)"
@@ -195,15 +197,20 @@ from (
         day,
         step,
         bucket,
-        sum(sum(alerts)) over (partition by day, step order by bucket) as reached,
-        sum(sum(alerts)) over (partition by day, step) as total
-    from dash.response_day
-    where ",
+        sum(alerts) over (partition by day, step order by bucket) as reached,
+        sum(alerts) over (partition by day, step) as total
+    from (
+        select day, bucket, sum(acknowledged) as acknowledged, sum(closed) as closed
+        from dash.response_day
+        where ",
                 days!(),
                 " and ",
                 chosen!(),
                 "
-    group by day, step, bucket
+        group by day, bucket
+    ) d
+    cross join lateral (values ('acknowledged', acknowledged), ('closed', closed)) as s(step, alerts)
+    where alerts > 0
 ) h
 group by day, step
 order by day, step"

@@ -6,6 +6,7 @@ mod again;
 mod asking;
 mod bodies;
 mod commit;
+mod distribution;
 mod events;
 mod incidents;
 mod metering;
