@@ -91,6 +91,9 @@ from tocsin.response_day d
 left join tocsin.tenant t using (tenant);
 comment on view dash.response_day is
     'how long alerts took to be acknowledged and closed, as a histogram per customer and day of creation (UTC): from first stored to first observed, which is true to a poll interval; alerts of which the step was not observed are not in it';
+comment on column dash.response_day.directory_id is 'the customer: id of its directory (tenant) at Microsoft';
+comment on column dash.response_day.tenant is 'the customer''s name here';
+comment on column dash.response_day.day is 'day of creation, UTC';
 comment on column dash.response_day.bucket is 'the step of the histogram: 2 ^ (bucket / 4) is le_seconds';
 comment on column dash.response_day.le_seconds is 'it took at most so long and more than 84 % of it; not cumulative';
 comment on column dash.response_day.acknowledged is 'alerts that were assigned, or whose status moved on from new, so long after they were first stored; each counts once';
