@@ -15,6 +15,7 @@ use e2e::measure::handover::{Ending, takeovers};
 use e2e::measure::ingest::{ingest, lines};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
 use e2e::measure::pages::{first_sync, full_page, settled};
+use e2e::measure::peers::Peer;
 use e2e::measure::pictures::pictures;
 use e2e::measure::refresh::refresh_all;
 use e2e::measure::start::starts;
@@ -25,7 +26,7 @@ use simulator::{Settings, SourceMix};
 /// Measure; without a name, everything.
 #[derive(Parser)]
 struct Options {
-    /// Only the benchmarks whose name contains this.
+    /// Only the benchmarks whose name contains this; `ingest_alone` is `ingest` without the programs that it is compared with.
     name: Option<String>,
     /// Each figure is the median of so many runs.
     #[arg(long, default_value_t = 3)]
@@ -82,13 +83,15 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             "20,000 alerts of 4 tenants, from start of the daemon to the last row, simulator on the same cores",
         );
     }
-    if wanted("ingest") {
+    let alone = options.name.as_deref() == Some("ingest_alone");
+    if wanted("ingest") || alone {
         let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
         let server = server(&folder).await?;
         let alerts = options.alerts.unwrap_or(if options.quick { 2000 } else { 100_000 });
         let mut seen = Vec::new();
         for run in 0..options.runs() {
-            seen.push(ingest(server.url(), alerts as usize, run as u64).await?);
+            let competitors: &[Peer] = if alone { &[] } else { &Peer::ALL };
+            seen.push(ingest(server.url(), alerts as usize, run as u64, competitors).await?);
         }
         for line in lines(&seen) {
             println!("{line}");

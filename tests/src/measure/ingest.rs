@@ -37,11 +37,12 @@ pub struct Run {
     pub peers: Vec<(Peer, Outcome)>,
 }
 
-/// Lets everybody read so many alerts of twenty customers, one after the other, with databases on this server.
+/// Lets the daemon and these competitors read so many alerts of twenty customers, one after the other, with databases on this
+/// server.
 ///
 /// # Errors
 /// When the daemon does not end a pass within its time. A competitor that fails is told in its outcome.
-pub async fn ingest(server: &str, alerts: usize, seed: u64) -> anyhow::Result<Run> {
+pub async fn ingest(server: &str, alerts: usize, seed: u64, competitors: &[Peer]) -> anyhow::Result<Run> {
     let history = (alerts / TENANTS).max(1);
     let alerts = history * TENANTS;
     let cloud = Settings {
@@ -73,7 +74,7 @@ pub async fn ingest(server: &str, alerts: usize, seed: u64) -> anyhow::Result<Ru
 
     let ground = Ground::new(&world.cloud, server).await?;
     let mut peers = Vec::new();
-    for which in [Peer::Script, Peer::Dlt] {
+    for which in competitors.iter().copied() {
         peers.push((which, peer(which, &ground, &world.path(which.name())).await));
     }
     drop(ground);

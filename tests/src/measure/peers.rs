@@ -20,7 +20,8 @@ use super::ingest::{Ground, Pass, Passes};
 use crate::harness::TestDatabase;
 use child::{Ran, run};
 
-/// The overlap of the daemon's polls in seconds: everybody reads everything in each pass.
+/// The overlap of the daemon's polls in seconds, given to all: everybody reads everything in each pass. Without it they would
+/// read less the second time, and miss what becomes visible late.
 const OVERLAP: u64 = 2 * 24 * 3600;
 
 /// A stamp of Microsoft's has ticks of 100 ns, one of Postgres microseconds.
@@ -47,6 +48,9 @@ pub enum Outcome {
 }
 
 impl Peer {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Script, Self::Dlt];
+
     /// In the names of figures.
     pub const fn name(self) -> &'static str {
         match self {

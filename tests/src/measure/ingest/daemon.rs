@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::pass::{Ground, Meter, Pass, Passes};
-use crate::harness::{Daemon, Metrics, Usage, World, eventually, proc_stats};
+use super::pass::{Ground, Pass, Passes};
+use crate::harness::{Metrics, Usage, World, eventually, proc_stats};
 
 /// Nothing takes longer.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -47,24 +47,20 @@ async fn pass(world: &World, ground: &Ground<'_>, alerts: usize, written: usize)
     .with_context(|| daemon.last_words())?;
     let pid = daemon.pid()?;
     let seen = Pass { program_cpu: proc_stats::cpu(pid)?, ..meter.so_far()? };
-    let derived_cpu = derived(world, &daemon, &meter, seen.cpu()).await?;
+    world.derived(LIMIT).await.with_context(|| daemon.last_words())?;
+    let derived_program_cpu = proc_stats::cpu(pid)? - seen.program_cpu;
+    let derived_postgres_cpu = meter.so_far()?.postgres_cpu - seen.postgres_cpu;
     let peak_rss = Usage::of(pid)?.peak_rss;
     daemon.terminate().await?;
     let tally = world.tally().await?;
     let (read, written) = counted(&metrics);
     ensure!(read > 0.0, "nothing was read: {seen:?}");
     let (lost, doubled) = (tally.lost.len() + tally.stale.len(), tally.duplicated.len() + tally.unknown.len());
-    Ok(Pass { derived_cpu, peak_rss, read, written, lost, doubled, ..seen })
+    Ok(Pass { derived_program_cpu, derived_postgres_cpu, peak_rss, read, written, lost, doubled, ..seen })
 }
 
 /// Records that were read, and versions that were stored.
 fn counted(metrics: &Metrics) -> (f64, f64) {
     let stored = metrics.sum("tocsin_alerts_stored_total", &[]);
     (stored + metrics.sum("tocsin_alerts_duplicate_total", &[]), stored)
-}
-
-/// Waits until everything is derived; gives the CPU seconds of daemon and Postgres beyond those spent before.
-async fn derived(world: &World, daemon: &Daemon, meter: &Meter<'_>, spent: f64) -> anyhow::Result<f64> {
-    world.derived(LIMIT).await.with_context(|| daemon.last_words())?;
-    Ok((proc_stats::cpu(daemon.pid()?)? + meter.so_far()?.postgres_cpu - spent).max(0.0))
 }

@@ -23,7 +23,7 @@ pub fn lines(runs: &[Run]) -> Vec<Value> {
         let passes: Vec<&Pass> = runs.iter().map(|run| which.1(&run.tocsin)).collect();
         lines.push(of_passes(&format!("ingest_{}", which.0), against, &passes));
     }
-    for peer in [Peer::Script, Peer::Dlt] {
+    for peer in Peer::ALL {
         lines.extend(of_peer(runs, peer));
     }
     lines.extend([0, 1].map(|place| share_of_copy(runs, place)));
@@ -125,7 +125,8 @@ fn of_passes(name: &str, against: &str, passes: &[&Pass]) -> Value {
             ("program_cpu_s", json!(figure(&|pass| pass.program_cpu).median())),
             ("postgres_cpu_s", json!(figure(&|pass| pass.postgres_cpu).median())),
             ("simulator_cpu_s", json!(figure(&|pass| pass.simulator_cpu).median())),
-            ("derived_later_cpu_s", json!(figure(&|pass| pass.derived_cpu).median())),
+            ("derived_later_cpu_s", json!(figure(&Pass::derived_cpu).median())),
+            ("derived_later_postgres_cpu_s", json!(figure(&|pass| pass.derived_postgres_cpu).median())),
             ("peak_rss_mb", json!(figure(&|pass| pass.peak_rss as f64 / 1e6).median())),
             ("read", json!(figure(&|pass| pass.read).median())),
             ("written", json!(figure(&|pass| pass.written).median())),
@@ -165,7 +166,7 @@ fn of_peer(runs: &[Run], peer: Peer) -> Vec<Value> {
     for ((which, of), goal) in PASSES.into_iter().zip(goals) {
         let times = |ours: f64, theirs: f64| theirs / ours;
         let figures = Figures::of(&measured, |(ours, theirs)| times(of(ours).cpu_per_100_000(), of(theirs).cpu_per_100_000()));
-        let whole = |pass: &Pass| (pass.cpu() + pass.derived_cpu) / pass.read;
+        let whole = |pass: &Pass| (pass.cpu() + pass.derived_cpu()) / pass.read;
         let with_derived = Figures::of(&measured, |(ours, theirs)| times(whole(of(ours)), whole(of(theirs))));
         let against = format!("alerts per CPU second of tocsin over those of {}, program and Postgres, pass {which}{goal}", peer.name());
         lines.push(with(

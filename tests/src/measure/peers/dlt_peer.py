@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The same job with dlt, as its documentation has it: a REST client, an incremental cursor per customer, merge by key.
 
 Reads one JSON object on standard input and prints one JSON line, as script.py does. Nested values stay JSON in their column:

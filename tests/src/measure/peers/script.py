@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """What a good engineer writes in an afternoon to collect alerts: no daemon, one run per call.
 
 Reads one JSON object on standard input, brings one table up to date, and prints one JSON line: how many alerts it read, and
