@@ -182,3 +182,47 @@ async fn count(which: Peer, ground: &Ground<'_>, pool: &PgPool) -> anyhow::Resul
     }
     Ok((lost, all - found))
 }
+
+#[cfg(test)]
+mod tests {
+    use simulator::{Settings, Simulator, SourceMix};
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+
+    /// What is lost and doubled after this was done to a table in which everything is stored.
+    async fn counted(which: Peer, table: &str, updated: &str, damage: &str) -> (usize, usize) {
+        let (_, server) = std::env::vars().find(|(name, _)| name == "DATABASE_URL").expect("run this through ./dev test");
+        let cloud = Simulator::start(Settings { tenants: 2, history: 5, sources: SourceMix::GraphOnly, ..Settings::default() }).unwrap();
+        let ground = Ground::new(&cloud, &server).await.unwrap();
+        let database = TestDatabase::create_on(&server).await.unwrap();
+        let kind = if updated == "updated" { "text" } else { "timestamptz" };
+        let make = format!("create schema peer; create table {table} (tenant uuid, id text, {updated} {kind})");
+        sqlx::raw_sql(AssertSqlSafe(make)).execute(&database.pool).await.unwrap();
+        for row in cloud.ledger().all_rows().into_iter().filter(|row| row.newest) {
+            let insert = sqlx::query(AssertSqlSafe(format!("insert into {table} values ($1, $2, $3::{kind})")));
+            insert.bind(row.tenant).bind(row.alert_id).bind(row.last_update).execute(&database.pool).await.unwrap();
+        }
+        sqlx::raw_sql(AssertSqlSafe(damage.replace("TABLE", table))).execute(&database.pool).await.unwrap();
+        let counts = count(which, &ground, &database.pool).await.unwrap();
+        database.drop_now().await.unwrap();
+        counts
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_stale_doubled_or_made_up_is_found() {
+        for (which, table, updated) in [(Peer::Script, "public.alert", "updated"), (Peer::Dlt, "peer.alert", "last_update_date_time")] {
+            let counted = async |damage: &str| counted(which, table, updated, damage).await;
+            let one = "where (tenant, id) = (select tenant, id from TABLE order by tenant, id limit 1)";
+            assert_eq!(counted("").await, (0, 0), "{which:?}");
+            assert_eq!(counted(&format!("delete from TABLE {one}")).await, (1, 0), "{which:?}");
+            assert_eq!(counted(&format!("update TABLE set {updated} = '2020-01-01T00:00:00Z' {one}")).await, (1, 0), "{which:?}");
+            assert_eq!(counted(&format!("insert into TABLE select * from TABLE {one}")).await, (0, 1), "{which:?}");
+            assert_eq!(
+                counted("insert into TABLE select tenant, 'made up', '2020-01-01T00:00:00Z' from TABLE limit 1").await,
+                (0, 1),
+                "{which:?}"
+            );
+        }
+    }
+}

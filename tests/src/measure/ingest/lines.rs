@@ -10,7 +10,8 @@ type Which = (&'static str, fn(&Passes) -> &Pass);
 
 const PASSES: [Which; 3] = [("first", |passes| &passes.first), ("again", |passes| &passes.again), ("changed", |passes| &passes.changed)];
 
-/// All lines, in the order in which they are read: the limits, the daemon, the competitors, the ratios.
+/// All lines, in the order in which they are read: the limits, the daemon, each competitor with the ratios to it, and how near
+/// the daemon comes to the limit of Postgres.
 pub fn lines(runs: &[Run]) -> Vec<Value> {
     let mut lines = vec![simulator(runs)];
     lines.extend([0, 1].map(|place| copies(runs, place)));
@@ -117,7 +118,7 @@ fn of_passes(name: &str, against: &str, passes: &[&Pass]) -> Value {
     let figure = |figure: &dyn Fn(&Pass) -> f64| Figures::of(passes, |pass| figure(pass));
     let rate = figure(&Pass::rate);
     with(
-        line(name, &figure(&Pass::cpu_per_100_000), "CPU s per 100,000 read", against),
+        line(name, &figure(&Pass::cpu_per_100_000), "CPU s per 100,000 alerts", against),
         &[
             ("alerts_per_s", json!(rate.median())),
             ("alerts_per_s_range", json!(rate.range())),
@@ -128,6 +129,7 @@ fn of_passes(name: &str, against: &str, passes: &[&Pass]) -> Value {
             ("derived_later_cpu_s", json!(figure(&Pass::derived_cpu).median())),
             ("derived_later_postgres_cpu_s", json!(figure(&|pass| pass.derived_postgres_cpu).median())),
             ("peak_rss_mb", json!(figure(&|pass| pass.peak_rss as f64 / 1e6).median())),
+            ("alerts", json!(figure(&|pass| pass.alerts).median())),
             ("read", json!(figure(&|pass| pass.read).median())),
             ("written", json!(figure(&|pass| pass.written).median())),
             ("lost", json!(passes.iter().map(|pass| pass.lost).sum::<usize>())),
@@ -166,7 +168,7 @@ fn of_peer(runs: &[Run], peer: Peer) -> Vec<Value> {
     for ((which, of), goal) in PASSES.into_iter().zip(goals) {
         let times = |ours: f64, theirs: f64| theirs / ours;
         let figures = Figures::of(&measured, |(ours, theirs)| times(of(ours).cpu_per_100_000(), of(theirs).cpu_per_100_000()));
-        let whole = |pass: &Pass| (pass.cpu() + pass.derived_cpu()) / pass.read;
+        let whole = |pass: &Pass| (pass.cpu() + pass.derived_cpu()) / pass.alerts;
         let with_derived = Figures::of(&measured, |(ours, theirs)| times(whole(of(ours)), whole(of(theirs))));
         let against = format!("alerts per CPU second of tocsin over those of {}, program and Postgres, pass {which}{goal}", peer.name());
         lines.push(with(
@@ -195,7 +197,7 @@ mod tests {
     use crate::measure::peers::copy::Copied;
 
     fn pass(cpu: f64) -> Pass {
-        Pass { wall: Duration::from_secs(2), program_cpu: cpu, postgres_cpu: cpu, read: 1000.0, written: 1000.0, ..Pass::default() }
+        Pass { wall: Duration::from_secs(2), program_cpu: cpu, postgres_cpu: cpu, alerts: 1000.0, written: 1000.0, ..Pass::default() }
     }
 
     fn run(ours: f64, script: Outcome) -> Run {

@@ -19,7 +19,7 @@ pub struct Pass {
     pub program_cpu: f64,
     /// CPU seconds of all processes of Postgres meanwhile.
     pub postgres_cpu: f64,
-    /// CPU seconds of the simulator meanwhile: in nobody's figure, but on the same cores.
+    /// CPU seconds of the simulator meanwhile: part of no figure, but spent on the same cores.
     pub simulator_cpu: f64,
     /// CPU seconds of the program after that, until everything was derived from what was stored.
     pub derived_program_cpu: f64,
@@ -27,7 +27,9 @@ pub struct Pass {
     pub derived_postgres_cpu: f64,
     /// The most memory that the program ever held, bytes.
     pub peak_rss: u64,
-    /// Records that were read.
+    /// Alerts that there are, each of which had to be read.
+    pub alerts: f64,
+    /// Records that were read: more where some were read twice.
     pub read: f64,
     /// Records, or versions of them, that were written.
     pub written: f64,
@@ -38,9 +40,9 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Records read in a second.
+    /// Alerts read in a second; what was read twice counts once.
     pub fn rate(&self) -> f64 {
-        self.read / self.wall.as_secs_f64()
+        self.alerts / self.wall.as_secs_f64()
     }
 
     /// CPU seconds of program and Postgres.
@@ -53,9 +55,9 @@ impl Pass {
         self.derived_program_cpu + self.derived_postgres_cpu
     }
 
-    /// CPU seconds of program and Postgres for 100,000 records read.
+    /// CPU seconds of program and Postgres for 100,000 alerts.
     pub fn cpu_per_100_000(&self) -> f64 {
-        self.cpu() / self.read * 100_000.0
+        self.cpu() / self.alerts * 100_000.0
     }
 }
 
@@ -140,7 +142,7 @@ pub struct Meter<'a> {
 }
 
 impl Meter<'_> {
-    /// A pass with what was counted so far: time, and CPU of Postgres and simulator.
+    /// A pass with what is known so far: time, CPU of Postgres and simulator, and how many alerts there are.
     ///
     /// # Errors
     /// When a process cannot be asked.
@@ -149,6 +151,7 @@ impl Meter<'_> {
             wall: self.begun.elapsed(),
             postgres_cpu: proc_stats::family_cpu(self.ground.postmaster)? - self.postgres,
             simulator_cpu: proc_stats::threads_cpu("simulator")? - self.simulator,
+            alerts: self.ground.cloud.ledger().total_alerts() as f64,
             ..Pass::default()
         })
     }
