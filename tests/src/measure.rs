@@ -1,8 +1,11 @@
 //! Figures that stories bound loosely and `./dev bench` reports exactly.
 
+pub mod drain;
 pub mod handover;
 pub mod ingest;
 pub mod neighbours;
+pub mod pages;
+pub mod peers;
 pub mod pictures;
 pub mod refresh;
 pub mod rotation;

@@ -12,27 +12,37 @@ use clap::Parser;
 use e2e::harness::{Setup, World, eventually};
 use e2e::measure::Spans;
 use e2e::measure::handover::{Ending, takeovers};
-use e2e::measure::ingest::{Pass, Passes, ingest};
+use e2e::measure::ingest::{ingest, lines};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
+use e2e::measure::pages::{first_sync, full_page, settled};
+use e2e::measure::peers::Peer;
 use e2e::measure::pictures::pictures;
 use e2e::measure::refresh::refresh_all;
 use e2e::measure::start::starts;
 use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
 use simulator::{Settings, SourceMix};
-use tokio::time::Instant;
 
 /// Measure; without a name, everything.
 #[derive(Parser)]
 struct Options {
-    /// Only the benchmarks whose name contains this.
+    /// Only the benchmarks whose name contains this; `ingest_alone` is `ingest` without the programs that it is compared with.
     name: Option<String>,
     /// Each figure is the median of so many runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// So many alerts in a database that is asked, instead of a million.
+    /// So many alerts in a database that is asked, instead of a million; or to be read, instead of 100,000.
     #[arg(long)]
     alerts: Option<u32>,
+    /// One run of each with few alerts: shows that it works, and says nothing about speed.
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Options {
+    fn runs(&self) -> usize {
+        if self.quick { 1 } else { self.runs.max(1) }
+    }
 }
 
 #[tokio::main]
@@ -50,22 +60,20 @@ async fn main() -> ExitCode {
 async fn measure(options: &Options) -> anyhow::Result<()> {
     let wanted = |name: &str| options.name.as_deref().is_none_or(|part| name.contains(part));
     if wanted("page_commit") || wanted("page_again") || wanted("page_bytes") {
-        let mut first = Vec::new();
-        let mut again = Vec::new();
-        let mut bytes = 0.0;
-        for run in 0..options.runs {
-            let (seconds, repeated, size) = full_page(run as u64).await?;
-            first.push(seconds);
-            again.push(repeated);
-            bytes = size;
+        let (mut first, mut again, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for run in 0..options.runs() {
+            let page = full_page(run as u64).await?;
+            first.push(page.commit);
+            again.push(page.again);
+            bytes.push(page.bytes);
         }
-        print("page_bytes", &mut [bytes], "bytes", "raw bodies of the 1,000 alerts of one page");
+        print("page_bytes", &mut bytes, "bytes", "raw bodies of the 1,000 alerts of one page");
         print("page_commit", &mut first, "s", "1,000 new alerts of one page, received to committed; goal: well under 1 s");
         print("page_again", &mut again, "s", "the same page read again after a restart, nothing new: looked up, nothing written");
     }
     if wanted("first_sync") {
         let mut rates = Vec::new();
-        for run in 0..options.runs {
+        for run in 0..options.runs() {
             rates.push(first_sync(run as u64).await?);
         }
         print(
@@ -75,22 +83,24 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             "20,000 alerts of 4 tenants, from start of the daemon to the last row, simulator on the same cores",
         );
     }
-    if wanted("ingest") {
+    let alone = options.name.as_deref() == Some("ingest_alone");
+    if wanted("ingest") || alone {
         let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
         let server = server(&folder).await?;
-        let alerts = options.alerts.map_or(100_000, |alerts| alerts as usize);
+        let alerts = options.alerts.unwrap_or(if options.quick { 2000 } else { 100_000 });
         let mut seen = Vec::new();
-        for run in 0..options.runs {
-            seen.push(ingest(server.url(), alerts, run as u64).await?);
+        for run in 0..options.runs() {
+            let competitors: &[Peer] = if alone { &[] } else { &Peer::ALL };
+            seen.push(ingest(server.url(), alerts as usize, run as u64, competitors).await?);
         }
-        print_passes("ingest_first", "goal: 7.5 CPU s, 20,000 alerts/s", &seen, |passes| &passes.first);
-        print_passes("ingest_again", "nothing new; goal: 2 CPU s, 70,000 alerts/s, 0 written", &seen, |passes| &passes.again);
-        print_passes("ingest_changed", "a tenth changed; goal: 50,000 alerts/s", &seen, |passes| &passes.changed);
+        for line in lines(&seen) {
+            println!("{line}");
+        }
         server.stop().await?;
     }
     if wanted("idle_rss") {
         let mut sizes = Vec::new();
-        for run in 0..options.runs {
+        for run in 0..options.runs() {
             sizes.push(idle_rss(run as u64).await?);
         }
         print("idle_rss", &mut sizes, "MB", "resident memory of the daemon, 100 tenants polled every 30 s, nothing new; goal: 64");
@@ -135,8 +145,8 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     if wanted("dashboards") {
         let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
         let server = server(&folder).await?;
-        let (alerts, tenants) = options.alerts.map_or((1_000_000, 300), |alerts| (alerts, 300));
-        let seen = pictures(server.url(), alerts, tenants, options.runs).await?;
+        let (alerts, tenants) = (options.alerts.unwrap_or(if options.quick { 20_000 } else { 1_000_000 }), 300);
+        let seen = pictures(server.url(), alerts, tenants, options.runs()).await?;
         let mut over = 0;
         for panel in &seen {
             let slow = panel.took > Duration::from_millis(200);
@@ -179,7 +189,8 @@ async fn server(folder: &tempfile::TempDir) -> anyhow::Result<LocalPostgres> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
     let bindir = std::env::vars_os().find(|(name, _)| name == "PG_BINDIR").map(|(_, value)| value.into());
-    let settings = vec![("max_connections".to_owned(), "300".to_owned())];
+    // What Postgres has by itself: the daemon's own server keeps less of it.
+    let settings = [("max_connections", "300"), ("max_wal_size", "1GB")].map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let options = local_postgres::Options {
         folder: folder.path().to_owned(),
         purpose: "a bench".to_owned(),
@@ -202,30 +213,6 @@ fn neighbours(name: &str, place: Neighbourhood, seen: &e2e::measure::neighbours:
     print(&format!("{name}_flood"), &mut [seen.took.as_secs_f64()], "s", &format!("until all {} were stored, counted", seen.stored));
 }
 
-/// One line with the medians of all that was counted, and the range of what is compared.
-fn print_passes(name: &str, against: &str, seen: &[Passes], which: impl Fn(&Passes) -> &Pass) {
-    let sorted = |figure: &dyn Fn(&Pass) -> f64| {
-        let mut values: Vec<f64> = seen.iter().map(|passes| figure(which(passes))).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let median = |figure: &dyn Fn(&Pass) -> f64| (sorted(figure)[seen.len() / 2] * 1000.0).round() / 1000.0;
-    let range = |figure: &dyn Fn(&Pass) -> f64| [0, seen.len() - 1].map(|place| (sorted(figure)[place] * 1000.0).round() / 1000.0);
-    println!(
-        "{}",
-        json!({
-            "bench": name, "value": median(&Pass::cpu_per_100_000), "unit": "CPU s per 100,000 read", "against": against,
-            "range": range(&Pass::cpu_per_100_000), "runs": seen.len(), "wall_s": median(&|pass| pass.wall.as_secs_f64()),
-            "alerts_per_s": median(&Pass::rate), "alerts_per_s_range": range(&Pass::rate),
-            "daemon_cpu_s": median(&|pass| pass.daemon_cpu), "postgres_cpu_s": median(&|pass| pass.postgres_cpu),
-            "derived_later_cpu_s": median(&|pass| pass.derived_cpu), "peak_rss_mb": median(&|pass| pass.peak_rss as f64 / 1e6),
-            "read": median(&|pass| pass.read), "written": median(&|pass| pass.written),
-            "lost": seen.iter().map(|passes| which(passes).lost).sum::<usize>(),
-            "doubled": seen.iter().map(|passes| which(passes).doubled).sum::<usize>(),
-        })
-    );
-}
-
 fn print_spans(name: &str, spans: &Spans, against: &str) {
     let seconds = |span: Duration| (span.as_secs_f64() * 1000.0).round() / 1000.0;
     println!(
@@ -243,54 +230,6 @@ fn print(name: &str, values: &mut [f64], unit: &str, against: &str) {
         json!({ "bench": name, "value": round(values[values.len() / 2]), "unit": unit, "against": against,
                 "min": round(values[0]), "max": round(values[values.len() - 1]), "runs": values.len() })
     );
-}
-
-/// One tenant with exactly one full page: seconds to commit it, seconds to recognise it again, bytes of it.
-async fn full_page(seed: u64) -> anyhow::Result<(f64, f64, f64)> {
-    let cloud = Settings { seed, tenants: 1, history: 1000, history_days: 1, sources: SourceMix::GraphOnly, ..Settings::default() };
-    let config = "[poll]\ninterval = \"1h\"\noverlap = \"2d\"\n".to_owned();
-    let world = World::with_tenants(Setup { cloud, config, embedded: true }).await?;
-    let mut daemon = world.serve()?;
-    settled(&world, Duration::from_secs(60)).await?;
-    let commit = daemon.metric("tocsin_commit_seconds_sum", "").await?;
-    let pool = world.pool().await?;
-    let bytes: i64 = sqlx::query_scalar("select sum(octet_length(raw::text)) from dash.alert_version").fetch_one(&pool).await?;
-    pool.close().await;
-    daemon.terminate().await?;
-
-    // The overlap covers the whole history, so a second life reads the page once more.
-    let mut daemon = world.serve()?;
-    eventually("the page is read again", Duration::from_secs(60), async || {
-        match daemon.metric("tocsin_alerts_duplicate_total", "").await {
-            Ok(known) if known >= 1000.0 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
-    let again = daemon.metric("tocsin_commit_seconds_sum", "").await?;
-    daemon.terminate().await?;
-    Ok((commit, again, bytes as f64))
-}
-
-/// Alerts per second of a first sync.
-async fn first_sync(seed: u64) -> anyhow::Result<f64> {
-    const ALERTS: usize = 20_000;
-    let cloud = Settings { seed, tenants: 4, history: ALERTS / 4, sources: SourceMix::GraphOnly, ..Settings::default() };
-    let world = World::with_tenants(Setup { cloud, embedded: true, ..Setup::default() }).await?;
-    // Renders every body once, so that the simulator's own work is not in the figure.
-    world.cloud.ledger().all_rows();
-    let started = Instant::now();
-    let mut daemon = world.serve()?;
-    let seconds = eventually("all alerts are stored", Duration::from_secs(300), async || {
-        match daemon.metric("tocsin_alerts_stored_total", "").await {
-            Ok(stored) if stored >= ALERTS as f64 => Ok(started.elapsed().as_secs_f64()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
-    settled(&world, Duration::from_secs(60)).await?;
-    daemon.terminate().await?;
-    Ok(ALERTS as f64 / seconds)
 }
 
 /// Megabytes of an idle daemon with 100 tenants, after a minute of polling.
@@ -311,10 +250,4 @@ async fn idle_rss(seed: u64) -> anyhow::Result<f64> {
     let bytes = daemon.resident_bytes()?;
     daemon.terminate().await?;
     Ok(bytes as f64 / 1e6)
-}
-
-async fn settled(world: &World, limit: Duration) -> anyhow::Result<()> {
-    eventually("the daemon's Postgres answers", limit, async || world.pool().await.map(|_| ()).map_err(|error| error.to_string())).await?;
-    world.settled(limit).await?;
-    Ok(())
 }

@@ -51,18 +51,28 @@ impl TestDatabase {
 
     /// The URL for the daemon's configuration.
     pub fn url(&self) -> String {
+        format!("postgres://{}@localhost:{}/{}?host={}", self.server.get_username(), self.server.get_port(), self.name, self.host())
+    }
+
+    /// The same for programs that take a host before the `@` for the better word, as those of Python do.
+    pub fn url_by_query(&self) -> String {
+        format!("postgresql://{}@/{}?host={}&port={}", self.server.get_username(), self.name, self.host(), self.server.get_port())
+    }
+
+    /// Host or folder of the socket, as it stands in a query.
+    fn host(&self) -> String {
         let host = self.server.get_socket().map_or_else(|| self.server.get_host().to_owned(), |socket| socket.display().to_string());
-        let encoded: String =
-            host.bytes()
-                .map(|byte| {
+        host.bytes()
+            .map(
+                |byte| {
                     if byte.is_ascii_alphanumeric() || b".-_".contains(&byte) {
                         char::from(byte).to_string()
                     } else {
                         format!("%{byte:02X}")
                     }
-                })
-                .collect();
-        format!("postgres://{}@localhost:{}/{}?host={encoded}", self.server.get_username(), self.server.get_port(), self.name)
+                },
+            )
+            .collect()
     }
 
     /// The URL for a daemon that gets here through a door.

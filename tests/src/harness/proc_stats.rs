@@ -63,12 +63,38 @@ pub fn cpu(pid: u32) -> anyhow::Result<f64> {
 /// # Errors
 /// When there is no such process.
 pub fn family_cpu(pid: u32) -> anyhow::Result<f64> {
-    let above = Times::of(pid)?;
-    let entries = std::fs::read_dir("/proc").context("no /proc")?;
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    // Who ends while we look is counted with the parent when we look again.
-    let children: u64 = pids.filter_map(|child| Times::of(child).ok()).filter(|times| times.parent == pid).map(|times| times.own).sum();
-    Ok(seconds(above.own + above.ended + children))
+    loop {
+        let before = Times::of(pid)?;
+        let entries = std::fs::read_dir("/proc").context("no /proc")?;
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let children: u64 = pids.filter_map(|child| Times::of(child).ok()).filter(|times| times.parent == pid).map(|times| times.own).sum();
+        let above = Times::of(pid)?;
+        // A child that ended in between was seen twice or not at all.
+        if above.ended == before.ended {
+            return Ok(seconds(above.own + above.ended + children));
+        }
+    }
+}
+
+/// CPU seconds of a process that has ended, with those of all children that it has waited for. It must not have been
+/// waited for itself, or nothing is left to look at.
+///
+/// # Errors
+/// When there is no such process any more.
+pub fn final_cpu(pid: u32) -> anyhow::Result<f64> {
+    Times::of(pid).map(|times| seconds(times.own + times.ended))
+}
+
+/// CPU seconds of the threads of this name in our own process, so far: the simulator's, which lives in here.
+///
+/// # Errors
+/// When the threads cannot be listed.
+pub fn threads_cpu(name: &str) -> anyhow::Result<f64> {
+    let entries = std::fs::read_dir("/proc/self/task").context("no /proc/self/task")?;
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    // Who ends while we look is none of those that are asked for: they live as long as their simulator.
+    let named = ids.filter(|id| std::fs::read_to_string(format!("/proc/self/task/{id}/comm")).is_ok_and(|text| text.trim_end() == name));
+    Ok(seconds(named.filter_map(|id| Times::at(&format!("/proc/self/task/{id}/stat")).ok()).map(|times| times.own).sum()))
 }
 
 fn seconds(ticks: u64) -> f64 {
@@ -85,7 +111,11 @@ struct Times {
 
 impl Times {
     fn of(pid: u32) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("no process {pid}"))?;
+        Self::at(&format!("/proc/{pid}/stat")).with_context(|| format!("no process {pid}"))
+    }
+
+    fn at(path: &str) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)?;
         // The name stands in parentheses and may hold anything; what follows the last one is numbers, from the state on.
         let (_, rest) = text.rsplit_once(')').with_context(|| format!("no name in {text}"))?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -200,5 +230,39 @@ mod tests {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.rss > 1 << 20 && usage.peak_rss >= usage.rss && usage.fds > 2 && usage.threads > 0, "{usage:?}");
         assert!(Usage::of(u32::MAX / 4).is_err());
+    }
+
+    #[test]
+    fn children_that_have_ended_are_counted_with_their_parent() {
+        use std::process::{Command, Stdio};
+        // The inner shell burns some ticks and ends; the outer one waits for it, says so, and stays.
+        let burn = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let script = format!("sh -c '{burn}'; echo done; read _");
+        let mut shell =
+            Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is a shell");
+        let mut said = [0; 4];
+        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let (own, family) = (cpu(shell.id()).unwrap(), family_cpu(shell.id()).unwrap());
+        assert!(family >= own + 0.03, "{own} of {family}");
+        assert_eq!(final_cpu(shell.id()).unwrap(), family);
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        assert!(final_cpu(shell.id()).is_err());
+    }
+
+    #[test]
+    fn threads_are_found_by_name() {
+        let burn = || (0..20_000_000_u64).fold(0, |sum: u64, next| std::hint::black_box(sum ^ next));
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let (say, hear) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("burns".to_owned()).spawn(move || {
+            say.send(burn()).unwrap();
+            let _ = wait.recv();
+        });
+        hear.recv().unwrap();
+        assert!(threads_cpu("burns").unwrap() > 0.0);
+        assert_eq!(threads_cpu("no such thread").unwrap(), 0.0);
+        drop(done);
+        thread.unwrap().join().unwrap();
     }
 }

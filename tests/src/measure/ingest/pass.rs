@@ -1,0 +1,187 @@
+//! What one pass over all alerts came to, whoever made it, and the meter that it is read from.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use simulator::{Endpoint, Simulator};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::time::Instant;
+
+use crate::harness::proc_stats;
+
+/// What one pass over all alerts came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pass {
+    /// From the start of the program until all was read and committed.
+    pub wall: Duration,
+    /// CPU seconds of the program that reads and stores, its children included.
+    pub program_cpu: f64,
+    /// CPU seconds of all processes of Postgres meanwhile.
+    pub postgres_cpu: f64,
+    /// CPU seconds of the simulator meanwhile: part of no figure, but spent on the same cores.
+    pub simulator_cpu: f64,
+    /// CPU seconds of the program after that, until everything was derived from what was stored.
+    pub derived_program_cpu: f64,
+    /// CPU seconds of all processes of Postgres in that time.
+    pub derived_postgres_cpu: f64,
+    /// The most memory that the program ever held, bytes.
+    pub peak_rss: u64,
+    /// Alerts that there are, each of which had to be read.
+    pub alerts: f64,
+    /// Records that were read: more where some were read twice.
+    pub read: f64,
+    /// Records, or versions of them, that were written.
+    pub written: f64,
+    /// Published and not stored, or stored in an old state.
+    pub lost: usize,
+    /// Stored twice, or never published.
+    pub doubled: usize,
+}
+
+impl Pass {
+    /// Alerts read in a second; what was read twice counts once.
+    pub fn rate(&self) -> f64 {
+        self.alerts / self.wall.as_secs_f64()
+    }
+
+    /// CPU seconds of program and Postgres.
+    pub fn cpu(&self) -> f64 {
+        self.program_cpu + self.postgres_cpu
+    }
+
+    /// CPU seconds of both after that, until everything was derived.
+    pub fn derived_cpu(&self) -> f64 {
+        self.derived_program_cpu + self.derived_postgres_cpu
+    }
+
+    /// CPU seconds of program and Postgres for 100,000 alerts.
+    pub fn cpu_per_100_000(&self) -> f64 {
+        self.cpu() / self.alerts * 100_000.0
+    }
+}
+
+/// The three passes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passes {
+    /// Nothing was stored before.
+    pub first: Pass,
+    /// Nothing is new.
+    pub again: Pass,
+    /// Every tenth alert has changed.
+    pub changed: Pass,
+}
+
+/// What all that are compared stand on: one pretend Microsoft and one server.
+pub struct Ground<'a> {
+    /// Where the alerts come from.
+    pub cloud: &'a Simulator,
+    /// Where a database for each is made.
+    pub server: &'a str,
+    pool: PgPool,
+    postmaster: u32,
+}
+
+impl<'a> Ground<'a> {
+    /// On a server of this machine, of which the URL names an administrator.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or runs elsewhere.
+    pub async fn new(cloud: &'a Simulator, server: &'a str) -> anyhow::Result<Self> {
+        let pool = PgPoolOptions::new().max_connections(1).connect(server).await?;
+        let folder: String = sqlx::query_scalar("show data_directory").fetch_one(&pool).await?;
+        let text = std::fs::read_to_string(std::path::Path::new(&folder).join("postmaster.pid"))?;
+        let postmaster = text.lines().next().context("an empty postmaster.pid")?.trim().parse()?;
+        Ok(Self { cloud, server, pool, postmaster })
+    }
+
+    /// Starts to count. Nobody pays for the pages that somebody before has left to be written out, nor for what the
+    /// journal remembers.
+    ///
+    /// # Errors
+    /// When server or processes cannot be asked.
+    pub async fn meter(&self) -> anyhow::Result<Meter<'_>> {
+        sqlx::query("checkpoint").execute(&self.pool).await?;
+        self.cloud.clear_journal();
+        let (postgres, simulator) = (proc_stats::family_cpu(self.postmaster)?, proc_stats::threads_cpu("simulator")?);
+        Ok(Meter { ground: self, begun: Instant::now(), postgres, simulator })
+    }
+
+    /// Records that Graph has given out since the last meter was started.
+    pub fn served(&self) -> usize {
+        self.cloud
+            .journal()
+            .iter()
+            .filter(|entry| entry.endpoint == Endpoint::Graph && entry.status == 200)
+            .map(|entry| entry.records)
+            .sum()
+    }
+
+    /// Changes every tenth alert of each customer; gives their number.
+    ///
+    /// # Errors
+    /// When the simulator refuses.
+    pub fn change_a_tenth(&self) -> anyhow::Result<usize> {
+        let mut changed = 0;
+        for tenant in self.cloud.tenants() {
+            for id in self.cloud.ledger().alert_ids(tenant.directory_id).iter().step_by(10) {
+                self.cloud.publish_update_of(tenant.directory_id, id)?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// Counts from a moment on.
+pub struct Meter<'a> {
+    ground: &'a Ground<'a>,
+    begun: Instant,
+    postgres: f64,
+    simulator: f64,
+}
+
+impl Meter<'_> {
+    /// A pass with what is known so far: time, CPU of Postgres and simulator, and how many alerts there are.
+    ///
+    /// # Errors
+    /// When a process cannot be asked.
+    pub fn so_far(&self) -> anyhow::Result<Pass> {
+        Ok(Pass {
+            wall: self.begun.elapsed(),
+            postgres_cpu: proc_stats::family_cpu(self.ground.postmaster)? - self.postgres,
+            simulator_cpu: proc_stats::threads_cpu("simulator")? - self.simulator,
+            alerts: self.ground.cloud.ledger().total_alerts() as f64,
+            ..Pass::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use simulator::Settings;
+    use sqlx::{Connection, PgConnection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_has_ended_is_still_counted() {
+        let (_, server) = std::env::vars().find(|(name, _)| name == "DATABASE_URL").expect("run this through ./dev test");
+        let cloud = Simulator::start(Settings::default()).unwrap();
+        let ground = Ground::new(&cloud, &server).await.unwrap();
+        let meter = ground.meter().await.unwrap();
+        let mut connection = PgConnection::connect(&server).await.unwrap();
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await.unwrap();
+        sqlx::query("select count(*) from generate_series(1, 3000000)").execute(&mut connection).await.unwrap();
+        let spent = proc_stats::cpu(u32::try_from(pid).unwrap()).unwrap();
+        connection.close().await.unwrap();
+        crate::harness::eventually("its process is gone", Duration::from_secs(10), async || {
+            proc_stats::cpu(u32::try_from(pid).unwrap()).map_or(Ok(()), Err)
+        })
+        .await
+        .unwrap();
+        let counted = meter.so_far().unwrap().postgres_cpu;
+        // The time of each process is cut to whole ticks, and that of all who have ended once.
+        assert!(spent >= 0.1 && counted >= spent - 0.05, "{spent} of {counted}");
+    }
+}
