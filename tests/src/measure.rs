@@ -1,5 +1,6 @@
 //! Figures that stories bound loosely and `./dev bench` reports exactly.
 
+pub mod charts;
 pub mod drain;
 pub mod handover;
 pub mod ingest;

@@ -174,7 +174,7 @@ async fn one(conn: &mut PgConnection, tenant: TenantId, alert: &AlertRow, derive
             attempt.rollback().await?;
             let reason = format!("the database refuses what was read from its body (SQLSTATE {})", refusal.code().unwrap_or_default());
             let bare = without_facts(tenant, alert, reason);
-            *derived = Derived { measured: std::mem::take(&mut derived.measured), ..bare };
+            *derived = Derived { measured: std::mem::take(&mut derived.measured), first: derived.first, ..bare };
             write::put(conn, tenant, std::slice::from_ref(derived)).await
         }
         Err(error) => Err(error),
@@ -187,6 +187,7 @@ fn of_alert(tenant: TenantId, alert: &AlertRow, versions: &[VersionRow]) -> Deri
         Err(_) if alert.let_go => let_go(tenant, alert),
         Err(reason) => without_facts(tenant, alert, reason),
     };
+    derived.first = alert.before().is_none();
     derived.measured = alert.measured();
     for version in versions.iter().filter(|version| version.alert_id == alert.alert_id) {
         let highest = derived.measured.entry(version.source.clone()).or_default();
@@ -251,6 +252,7 @@ fn with_facts(tenant: TenantId, alert: &AlertRow, facts: Facts, skipped: Option<
         finding,
         measured: read::Measured::new(),
         as_before: false,
+        first: false,
         skipped,
     }
 }

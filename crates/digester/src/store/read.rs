@@ -82,6 +82,11 @@ pub(crate) struct AlertRow {
     was_classification: Option<String>,
     was_techniques: Option<Vec<String>>,
     measured: Option<Json<Measured>>,
+    /// The version of which the body is.
+    version: Option<i32>,
+    version_stored: Option<i64>,
+    last_update_text: Option<String>,
+    begun: Option<i64>,
 }
 
 impl AlertRow {
@@ -102,6 +107,22 @@ impl AlertRow {
     pub(crate) fn measured(&self) -> Measured {
         self.measured.as_ref().map(|json| json.0.clone()).unwrap_or_default()
     }
+
+    /// The version that it stands in, if that is the only one which is not measured: nearly always.
+    fn newest(&self) -> Option<VersionRow> {
+        let measured = self.measured();
+        let version = self.version?;
+        let only =
+            measured.values().sum::<i32>() + 1 == self.version_count && measured.get(&self.source).copied().unwrap_or(0) + 1 == version;
+        only.then(|| VersionRow {
+            alert_id: self.alert_id.clone(),
+            source: self.source.clone(),
+            version,
+            stored: self.version_stored.unwrap_or(self.last_stored),
+            last_update_text: self.last_update_text.clone(),
+            begun: self.begun,
+        })
+    }
 }
 
 /// These alerts. The laterals go by key, and name the partition that a body lies in.
@@ -116,7 +137,8 @@ pub(crate) async fn alerts(conn: &mut PgConnection, tenant: TenantId, ids: &[Str
              (extract(epoch from a.last_updated_at) * 10000000)::bigint as updated,
              (extract(epoch from a.first_stored_at) * 10000000)::bigint as first_stored,
              (extract(epoch from a.last_stored_at) * 10000000)::bigint as last_stored,
-             v.size as body_size, v.body,
+             v.size as body_size, v.body, v.version, (extract(epoch from v.stored_at) * 10000000)::bigint as version_stored, v.last_update_text,
+             (extract(epoch from f.begun_at) * 10000000)::bigint as begun,
              v.size is null and exists (
                  select from tocsin.dropped_month d
                  where a.version_created_at >= d.month::timestamp at time zone 'UTC'
@@ -128,12 +150,13 @@ pub(crate) async fn alerts(conn: &mut PgConnection, tenant: TenantId, ids: &[Str
          from unnest($2::text[]) as k(alert_id)
          cross join lateral (select * from tocsin.alert a where a.tenant = $1 and a.alert_id = k.alert_id limit 1) a
          left join lateral (
-             select octet_length(v.raw) as size, case when octet_length(v.raw) <= $3 then v.raw end as body
+             select octet_length(v.raw) as size, case when octet_length(v.raw) <= $3 then v.raw end as body, v.version, v.stored_at, v.last_update_text
              from tocsin.alert_version v
              where v.tenant = $1 and v.source = a.source and v.alert_id = a.alert_id and v.hash = a.hash and v.created_at = a.version_created_at
              limit 1
          ) v on true
-         left join lateral (select * from tocsin.digested g where g.tenant = $1 and g.alert_id = a.alert_id limit 1) g on true",
+         left join lateral (select * from tocsin.digested g where g.tenant = $1 and g.alert_id = a.alert_id limit 1) g on true
+         left join tocsin.feed f on f.tenant = $1 and f.source = a.source",
     )
     .bind(tenant.0)
     .bind(ids)
@@ -162,9 +185,21 @@ impl VersionRow {
     }
 }
 
-/// Versions of these alerts above those that were measured.
+/// Versions of these alerts above those that were measured. Those that are not in the rows already have to be looked for in
+/// every month.
 pub(crate) async fn versions(conn: &mut PgConnection, tenant: TenantId, alerts: &[AlertRow]) -> Result<Vec<VersionRow>, sqlx::Error> {
-    sqlx::query_as(
+    let mut found: Vec<VersionRow> = Vec::new();
+    let mut others: Vec<&AlertRow> = Vec::new();
+    for alert in alerts {
+        match alert.newest() {
+            Some(newest) => found.push(newest),
+            None => others.push(alert),
+        }
+    }
+    if others.is_empty() {
+        return Ok(found);
+    }
+    let more: Vec<VersionRow> = sqlx::query_as(
         "-- read::versions
          select v.alert_id, v.source, v.version, (extract(epoch from v.stored_at) * 10000000)::bigint as stored, v.last_update_text,
              (extract(epoch from f.begun_at) * 10000000)::bigint as begun
@@ -178,8 +213,10 @@ pub(crate) async fn versions(conn: &mut PgConnection, tenant: TenantId, alerts: 
          left join tocsin.feed f on f.tenant = $1 and f.source = s.source",
     )
     .bind(tenant.0)
-    .bind(alerts.iter().map(|alert| alert.alert_id.as_str()).collect::<Vec<_>>())
-    .bind(alerts.iter().map(|alert| Json(alert.measured())).collect::<Vec<_>>())
+    .bind(others.iter().map(|alert| alert.alert_id.as_str()).collect::<Vec<_>>())
+    .bind(others.iter().map(|alert| Json(alert.measured())).collect::<Vec<_>>())
     .fetch_all(conn)
-    .await
+    .await?;
+    found.extend(more);
+    Ok(found)
 }

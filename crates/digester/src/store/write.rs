@@ -20,6 +20,8 @@ pub(crate) struct Derived {
     pub(crate) measured: Measured,
     /// What its body told before still holds, since the body has gone by retention: evidence and finding stay as they are.
     pub(crate) as_before: bool,
+    /// Nothing was derived from it before: there is nothing to forget.
+    pub(crate) first: bool,
     /// Why nothing could be read from the body.
     pub(crate) skipped: Option<String>,
 }
@@ -27,14 +29,17 @@ pub(crate) struct Derived {
 /// Puts what was derived in the place of what was derived before.
 pub(crate) async fn put(conn: &mut PgConnection, tenant: TenantId, derived: &[Derived]) -> Result<(), sqlx::Error> {
     let read = || derived.iter().filter(|it| !it.as_before);
-    sqlx::query(
-        "-- write::forget_evidence
-         delete from tocsin.evidence where tenant = $1 and alert_id = any ($2)",
-    )
-    .bind(tenant.0)
-    .bind(read().map(|it| it.alert_id.as_str()).collect::<Vec<_>>())
-    .execute(&mut *conn)
-    .await?;
+    let known: Vec<&str> = read().filter(|it| !it.first).map(|it| it.alert_id.as_str()).collect();
+    if !known.is_empty() {
+        sqlx::query(
+            "-- write::forget_evidence
+             delete from tocsin.evidence where tenant = $1 and alert_id = any ($2)",
+        )
+        .bind(tenant.0)
+        .bind(known)
+        .execute(&mut *conn)
+        .await?;
+    }
     let things = || read().flat_map(|it| it.things.iter().map(move |thing| (it, thing)));
     sqlx::query(
         "-- write::evidence
