@@ -97,6 +97,9 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             println!("{line}");
         }
         server.stop().await?;
+        // A rate at which something is lost is no rate.
+        let wrong: usize = seen.iter().flat_map(|run| run.tocsin.all()).map(|pass| pass.lost + pass.doubled).sum();
+        anyhow::ensure!(wrong == 0, "tocsin has lost or doubled {wrong} alerts, see above");
     }
     if wanted("idle_rss") {
         let mut sizes = Vec::new();

@@ -7,6 +7,7 @@
 //! takes the same rows by COPY (`peers::copy`), and the programs one would have instead (`peers`).
 
 mod daemon;
+mod disk;
 mod lines;
 mod pass;
 
@@ -18,6 +19,7 @@ use super::peers::{Outcome, Peer, peer};
 use super::world_on;
 use crate::harness::Setup;
 
+pub use disk::Disk;
 pub use lines::lines;
 pub use pass::{Ground, Meter, Pass, Passes};
 
@@ -31,6 +33,8 @@ pub struct Run {
     pub drained: Drained,
     /// The daemon.
     pub tocsin: Passes,
+    /// What it has stored takes so much room, after all three passes.
+    pub disk: Disk,
     /// COPY of the same rows on one connection and on two.
     pub copies: [Copied; 2],
     /// The competitors.
@@ -64,6 +68,7 @@ pub async fn ingest(server: &str, alerts: usize, seed: u64, competitors: &[Peer]
     let ground = Ground::new(&world.cloud, server).await?;
     let tocsin = daemon::passes(&world, &ground, alerts).await?;
     let pool = world.pool().await?;
+    let disk = Disk::of(&pool).await?;
     let rows = Rows::stored_first(&pool).await?;
     let copies = [copy(&ground, &pool, &rows, 1).await?, copy(&ground, &pool, &rows, 2).await?];
     drop((rows, ground, pool));
@@ -79,5 +84,5 @@ pub async fn ingest(server: &str, alerts: usize, seed: u64, competitors: &[Peer]
     }
     drop(ground);
     world.end().await?;
-    Ok(Run { drained, tocsin, copies, peers })
+    Ok(Run { drained, tocsin, disk, copies, peers })
 }

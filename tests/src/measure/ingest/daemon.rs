@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 use super::pass::{Ground, Pass, Passes};
@@ -28,6 +29,10 @@ pub(super) async fn passes(world: &World, ground: &Ground<'_>, alerts: usize) ->
 
 /// One life of a daemon, until so many records are read and so many versions are written.
 async fn pass(world: &World, ground: &Ground<'_>, alerts: usize, written: usize) -> anyhow::Result<Pass> {
+    // The digester waits outside, so that what it costs is counted by itself and by nothing else.
+    let pool = world.pool().await?;
+    let mut outside = pool.begin().await?;
+    sqlx::raw_sql("lock table tocsin.derivation in share row exclusive mode").execute(&mut *outside).await?;
     let meter = ground.meter().await?;
     let mut daemon = world.serve()?;
     // The daemon is left alone until the books of the simulator say that it has read everything: answering costs it CPU.
@@ -48,7 +53,8 @@ async fn pass(world: &World, ground: &Ground<'_>, alerts: usize, written: usize)
     .with_context(|| daemon.last_words())?;
     let pid = daemon.pid()?;
     let seen = Pass { program_cpu: proc_stats::cpu(pid)?, ..meter.so_far()? };
-    derived(world).await.with_context(|| daemon.last_words())?;
+    outside.rollback().await?;
+    derived(&pool).await.with_context(|| daemon.last_words())?;
     let derived_program_cpu = proc_stats::cpu(pid)? - seen.program_cpu;
     let derived_postgres_cpu = meter.so_far()?.postgres_cpu - seen.postgres_cpu;
     let peak_rss = Usage::of(pid)?.peak_rss;
@@ -61,14 +67,13 @@ async fn pass(world: &World, ground: &Ground<'_>, alerts: usize, written: usize)
 }
 
 /// Waits until everything is derived. Asked seldom, since the question costs what the answer would be about.
-async fn derived(world: &World) -> anyhow::Result<()> {
-    let pool = world.pool().await?;
+async fn derived(pool: &PgPool) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         sleep(Duration::from_millis(500)).await;
-        let behind: i64 = sqlx::query_scalar("select count(*) from dash.digest_health where state <> 'current'").fetch_one(&pool).await?;
+        let behind: i64 = sqlx::query_scalar("select count(*) from dash.digest_health where state <> 'current'").fetch_one(pool).await?;
         if behind == 0 {
-            return Ok(pool.close().await);
+            return Ok(());
         }
         ensure!(begun.elapsed() < LIMIT, "{behind} customers are not derived after {LIMIT:?}");
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Pass, Passes, Run};
+use super::{Disk, Pass, Passes, Run};
 use crate::measure::peers::{Outcome, Peer};
 
 /// One of the three passes, by name.
@@ -24,6 +24,7 @@ pub fn lines(runs: &[Run]) -> Vec<Value> {
         let passes: Vec<&Pass> = runs.iter().map(|run| which.1(&run.tocsin)).collect();
         lines.push(of_passes(&format!("ingest_{}", which.0), against, &passes));
     }
+    lines.push(disk(runs));
     for peer in Peer::ALL {
         lines.extend(of_peer(runs, peer));
     }
@@ -138,6 +139,19 @@ fn of_passes(name: &str, against: &str, passes: &[&Pass]) -> Value {
     )
 }
 
+fn disk(runs: &[Run]) -> Value {
+    let figure = |figure: &dyn Fn(&Disk) -> f64| Figures::of(runs, |run| figure(&run.disk));
+    let against = "room of one version with its share of the latest states, all indices included, after the three passes; goal: 4,400";
+    with(
+        line("ingest_disk", &figure(&|disk| disk.version + disk.latest), "bytes", against),
+        &[
+            ("version", json!(figure(&|disk| disk.version).median())),
+            ("latest_state", json!(figure(&|disk| disk.latest).median())),
+            ("derived_from_an_alert", json!(figure(&|disk| disk.derived).median())),
+        ],
+    )
+}
+
 /// What a competitor came to, and what it costs beside the daemon in the same run; or why there is nothing to say.
 fn of_peer(runs: &[Run], peer: Peer) -> Vec<Value> {
     let name = format!("ingest_{}", peer.name());
@@ -210,6 +224,7 @@ mod tests {
         Run {
             drained: Drained { wall, cpu, simulator_cpu: cpu, records: 5000, bytes: 5_000_000 },
             tocsin: all(ours),
+            disk: Disk { version: 3000.0, latest: 500.0, derived: 2000.0 },
             copies: [1, 2].map(|connections| Copied { connections, wall, program_cpu: cpu, postgres_cpu: cpu, rows: 1000, bytes: 9 }),
             peers: vec![(Peer::Script, script), (Peer::Dlt, Outcome::Skipped("no network".to_owned()))],
         }
@@ -225,6 +240,7 @@ mod tests {
         let first = called(&lines, "ingest_first");
         assert_eq!((&first["value"], &first["range"], &first["runs"]), (&json!(400.0), &json!([200.0, 600.0]), &json!(3)));
         assert_eq!(called(&lines, "ingest_first_over_script")["range"], json!([4.0, 4.0]));
+        assert_eq!(called(&lines, "ingest_disk")["value"], json!(3500.0));
         assert_eq!(called(&lines, "ingest_share_of_copy_2")["value"], json!(0.5));
         assert_eq!(called(&lines, "ingest_simulator")["times_the_fastest_pass"], json!(10.0));
     }

@@ -72,6 +72,13 @@ pub struct Passes {
     pub changed: Pass,
 }
 
+impl Passes {
+    /// All of them, in their order.
+    pub fn all(&self) -> [&Pass; 3] {
+        [&self.first, &self.again, &self.changed]
+    }
+}
+
 /// What all that are compared stand on: one pretend Microsoft and one server.
 pub struct Ground<'a> {
     /// Where the alerts come from.
