@@ -12,6 +12,7 @@ use clap::Parser;
 use e2e::harness::{Setup, World, eventually};
 use e2e::measure::Spans;
 use e2e::measure::handover::{Ending, takeovers};
+use e2e::measure::idle::{PLACES, Place, QUICK, idle};
 use e2e::measure::ingest::{Pass, Passes, ingest};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
 use e2e::measure::pictures::pictures;
@@ -33,6 +34,9 @@ struct Options {
     /// So many alerts in a database that is asked, instead of a million.
     #[arg(long)]
     alerts: Option<u32>,
+    /// Small and soon over: to see that it works, not what it costs.
+    #[arg(long)]
+    quick: bool,
 }
 
 #[tokio::main]
@@ -88,12 +92,14 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         print_passes("ingest_changed", "a tenth changed; goal: 50,000 alerts/s", &seen, |passes| &passes.changed);
         server.stop().await?;
     }
-    if wanted("idle_rss") {
-        let mut sizes = Vec::new();
-        for run in 0..options.runs {
-            sizes.push(idle_rss(run as u64).await?);
-        }
-        print("idle_rss", &mut sizes, "MB", "resident memory of the daemon, 100 tenants polled every 30 s, nothing new; goal: 64");
+    let places: &[Place] = if options.quick { &QUICK } else { &PLACES };
+    let places: Vec<Place> = places.iter().copied().filter(|place| wanted(&place.name())).collect();
+    if !places.is_empty() {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        // When each alert was committed, Postgres knows only if it is told to remember it.
+        let server = server_with(&folder, &[("track_commit_timestamp", "on")]).await?;
+        idle(server.url(), &places, |line| println!("{line}")).await?;
+        server.stop().await?;
     }
     if wanted("start_to_listening") {
         let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
@@ -176,10 +182,16 @@ const NEIGHBOURS_WITHIN: Duration = Duration::from_secs(600);
 
 /// A server that several daemons share, run as in production.
 async fn server(folder: &tempfile::TempDir) -> anyhow::Result<LocalPostgres> {
+    server_with(folder, &[]).await
+}
+
+/// The same with these settings besides.
+async fn server_with(folder: &tempfile::TempDir, more: &[(&str, &str)]) -> anyhow::Result<LocalPostgres> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
     let bindir = std::env::vars_os().find(|(name, _)| name == "PG_BINDIR").map(|(_, value)| value.into());
-    let settings = vec![("max_connections".to_owned(), "300".to_owned())];
+    let settings = [&[("max_connections", "300")], more].concat();
+    let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let options = local_postgres::Options {
         folder: folder.path().to_owned(),
         purpose: "a bench".to_owned(),
@@ -291,26 +303,6 @@ async fn first_sync(seed: u64) -> anyhow::Result<f64> {
     settled(&world, Duration::from_secs(60)).await?;
     daemon.terminate().await?;
     Ok(ALERTS as f64 / seconds)
-}
-
-/// Megabytes of an idle daemon with 100 tenants, after a minute of polling.
-async fn idle_rss(seed: u64) -> anyhow::Result<f64> {
-    let cloud = Settings { seed, tenants: 100, history: 5, sources: SourceMix::GraphOnly, ..Settings::default() };
-    let config = "[poll]\ninterval = \"30s\"\n".to_owned();
-    let world = World::with_tenants(Setup { cloud, config, embedded: true }).await?;
-    let mut daemon = world.serve()?;
-    settled(&world, Duration::from_secs(120)).await?;
-    // Two more rounds of polls for every tenant.
-    eventually("every tenant was polled again", Duration::from_secs(180), async || {
-        match daemon.metric("tocsin_poll_total", "outcome=\"ok\"").await {
-            Ok(polls) if polls >= 300.0 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
-    let bytes = daemon.resident_bytes()?;
-    daemon.terminate().await?;
-    Ok(bytes as f64 / 1e6)
 }
 
 async fn settled(world: &World, limit: Duration) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use simulator::{Settings, SourceMix};
 use sqlx::PgPool;
 use tokio::time::Instant;
 
-use super::world_on;
+use super::{postmaster, world_on};
 use crate::harness::{Daemon, Metrics, Setup, Usage, World, eventually, proc_stats};
 
 /// Nothing takes longer.
@@ -97,13 +97,6 @@ pub async fn ingest(server: &str, alerts: usize, seed: u64) -> anyhow::Result<Pa
     pool.close().await;
     world.end().await?;
     Ok(Passes { first, again, changed })
-}
-
-/// The process above all others of the server.
-async fn postmaster(pool: &PgPool) -> anyhow::Result<u32> {
-    let folder: String = sqlx::query_scalar("show data_directory").fetch_one(pool).await?;
-    let text = std::fs::read_to_string(std::path::Path::new(&folder).join("postmaster.pid"))?;
-    Ok(text.lines().next().context("an empty postmaster.pid")?.trim().parse()?)
 }
 
 /// One life of a daemon, until each customer was polled once and so many versions are written.
