@@ -53,6 +53,7 @@ struct Marks {
     watermark: Option<Ticks>,
     caught_up: Option<Instant>,
     history_from: Option<Ticks>,
+    news: Option<Instant>,
 }
 
 impl Common {
@@ -94,9 +95,19 @@ impl Common {
         self.marks().history_from = Some(from);
     }
 
+    /// When something was last stored that had not been known.
+    pub(crate) fn news(&self) -> Option<Instant> {
+        self.marks().news
+    }
+
+    pub(crate) fn note_news(&self) {
+        self.marks().news = Some(Instant::now());
+    }
+
     /// What is committed may be less than what is known here.
     pub(crate) fn forget_marks(&self) {
-        *self.marks() = Marks::default();
+        let mut marks = self.marks();
+        *marks = Marks { news: marks.news, ..Marks::default() };
     }
 
     /// A gap that was noted may not have been recorded, so it has to be found again.

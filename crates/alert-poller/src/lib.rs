@@ -10,6 +10,7 @@ mod feed;
 mod ladder;
 mod lanes;
 mod metrics;
+mod pace;
 mod poll;
 mod reread;
 mod schedule;

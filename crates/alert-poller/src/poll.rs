@@ -178,7 +178,8 @@ impl<S: AlertSource> Poll<S> {
             state.watermark = state.watermark.max(watermark);
             self.common.note_watermark(state.watermark);
         }
-        if committed.new + committed.updated > 0 {
+        if committed.new + committed.updated + committed.quarantined > 0 {
+            self.common.note_news();
             tracing::debug!(
                 tenant.id = %self.caller.tenant.id, source = %self.caller.source, count, new = committed.new, updated = committed.updated,
                 "alerts stored"
