@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use domain::{FeedState, Source, TenantId, Ticks};
 use tokio::time::Instant;
 
+use crate::known::Known;
 use crate::walk::{Learnt, Walk};
 
 /// One source of one tenant.
@@ -170,6 +171,7 @@ pub(crate) struct Feed<L> {
     /// Some walk has come to its end: what comes from now on is news.
     pub(crate) caught_up: bool,
     pub(crate) sizes: Sizes,
+    pub(crate) known: Known,
 }
 
 impl<L> Default for Feed<L> {
@@ -182,6 +184,7 @@ impl<L> Default for Feed<L> {
             answers: false,
             caught_up: false,
             sizes: Sizes::default(),
+            known: Known::default(),
         }
     }
 }
@@ -191,6 +194,7 @@ impl<L> Feed<L> {
     pub(crate) fn doubt(&mut self) {
         self.state = None;
         self.walk = None;
+        self.known = Known::default();
         // The word that all is well may be among what was lost.
         if self.health == Health::Working {
             self.health = Health::Unknown;

@@ -7,6 +7,7 @@ mod config;
 mod deliver;
 mod end;
 mod feed;
+mod known;
 mod ladder;
 mod lanes;
 mod metrics;
