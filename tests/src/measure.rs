@@ -3,6 +3,7 @@
 pub mod charts;
 pub mod drain;
 pub mod handover;
+pub mod idle;
 pub mod ingest;
 pub mod neighbours;
 pub mod pages;
@@ -13,6 +14,9 @@ pub mod rotation;
 pub mod start;
 
 use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::PgPool;
 
 use crate::harness::{Setup, TestDatabase, World};
 
@@ -25,6 +29,13 @@ async fn world_on(server: Option<&str>, setup: Setup) -> anyhow::Result<World> {
     let world = World::build_on(setup, Some(database)).await?;
     world.import_all().await?;
     Ok(world)
+}
+
+/// The process above all others of the server.
+async fn postmaster(pool: &PgPool) -> anyhow::Result<u32> {
+    let folder: String = sqlx::query_scalar("show data_directory").fetch_one(pool).await?;
+    let text = std::fs::read_to_string(std::path::Path::new(&folder).join("postmaster.pid"))?;
+    Ok(text.lines().next().context("an empty postmaster.pid")?.trim().parse()?)
 }
 
 /// Some spans of time, for their quantiles.

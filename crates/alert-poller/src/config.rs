@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct Config {
     /// Between two polls of a feed, ±10 %.
     pub interval: Duration,
+    /// Between two polls of a feed of a customer at whom nothing has happened for long: it grows up to this. Not longer than
+    /// the interval, as zero is: it does not grow.
+    pub quiet_interval: Duration,
     /// How much before its watermark every poll reads again, for alerts that become visible late.
     pub overlap: Duration,
     /// How far back the first contact reads: the last day of it by polling, the rest as a backfill.
@@ -91,6 +94,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(30),
+            quiet_interval: Duration::ZERO,
             overlap: Duration::from_secs(15 * 60),
             first_sync: Duration::from_secs(30 * 24 * 3600),
             source_keeps: Duration::from_secs(180 * 24 * 3600),

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use domain::{FeedState, Source, TenantId, Ticks};
 use tokio::time::Instant;
 
+use crate::known::Known;
 use crate::walk::{Learnt, Walk};
 
 /// One source of one tenant.
@@ -53,6 +54,7 @@ struct Marks {
     watermark: Option<Ticks>,
     caught_up: Option<Instant>,
     history_from: Option<Ticks>,
+    news: Option<Instant>,
 }
 
 impl Common {
@@ -94,9 +96,19 @@ impl Common {
         self.marks().history_from = Some(from);
     }
 
+    /// When something was last stored that had not been known.
+    pub(crate) fn news(&self) -> Option<Instant> {
+        self.marks().news
+    }
+
+    pub(crate) fn note_news(&self) {
+        self.marks().news = Some(Instant::now());
+    }
+
     /// What is committed may be less than what is known here.
     pub(crate) fn forget_marks(&self) {
-        *self.marks() = Marks::default();
+        let mut marks = self.marks();
+        *marks = Marks { news: marks.news, ..Marks::default() };
     }
 
     /// A gap that was noted may not have been recorded, so it has to be found again.
@@ -159,6 +171,7 @@ pub(crate) struct Feed<L> {
     /// Some walk has come to its end: what comes from now on is news.
     pub(crate) caught_up: bool,
     pub(crate) sizes: Sizes,
+    pub(crate) known: Known,
 }
 
 impl<L> Default for Feed<L> {
@@ -171,6 +184,7 @@ impl<L> Default for Feed<L> {
             answers: false,
             caught_up: false,
             sizes: Sizes::default(),
+            known: Known::default(),
         }
     }
 }
@@ -180,6 +194,7 @@ impl<L> Feed<L> {
     pub(crate) fn doubt(&mut self) {
         self.state = None;
         self.walk = None;
+        self.known = Known::default();
         // The word that all is well may be among what was lost.
         if self.health == Health::Working {
             self.health = Health::Unknown;

@@ -80,6 +80,7 @@ impl<S: AlertSource> Poll<S> {
                 }
                 self.feed.caught_up = true;
                 self.feed.walk_began = None;
+                self.feed.known.end();
                 self.common.note_caught_up(walk_began);
                 self.working().await;
                 self.progress(FeedOutcome::CaughtUp { at: ceiling }, order).await;
@@ -122,7 +123,7 @@ impl<S: AlertSource> Poll<S> {
         };
         let bytes = self.feed.sizes.expected(records, begins_walk && self.feed.caught_up);
         let clock = Arc::clone(&self.caller.shared.clock);
-        let (records, step) = match self.caller.fetch(&query, bytes).await {
+        let (mut records, step) = match self.caller.fetch(&query, bytes).await {
             Ok(page) => {
                 self.feed.sizes.note(page.bytes, page.records.len(), begins_walk);
                 let mut step = walk.answer(&page.records, page.next, page.server_date, clock.now(), &mut self.common.learnt());
@@ -146,6 +147,7 @@ impl<S: AlertSource> Poll<S> {
             }
             Err(NoPage::Crowded) => return Err(self.crowded().await),
         };
+        metrics::known(self.caller.source, self.feed.known.keep(&mut records));
         self.deliver(records, step.watermark, step.gaps).await?;
         self.caller.pass.release();
         Ok(step.done)
@@ -178,7 +180,8 @@ impl<S: AlertSource> Poll<S> {
             state.watermark = state.watermark.max(watermark);
             self.common.note_watermark(state.watermark);
         }
-        if committed.new + committed.updated > 0 {
+        if committed.new + committed.updated + committed.quarantined > 0 {
+            self.common.note_news();
             tracing::debug!(
                 tenant.id = %self.caller.tenant.id, source = %self.caller.source, count, new = committed.new, updated = committed.updated,
                 "alerts stored"

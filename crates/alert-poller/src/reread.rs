@@ -294,6 +294,9 @@ impl<S: AlertSource> Rereading<S> {
         let address = Address { sink: &shared.sink, fence: tenant.fence(), source: *source, purpose };
         let committed = deliver(&address, progress.records, Tail { cursor, gaps: progress.gaps }).await?;
         pass.release();
+        if committed.new + committed.updated > 0 {
+            self.common.note_news();
+        }
         if committed.late > 0 && row.errand.is_rung() {
             tracing::warn!(
                 tenant.id = %tenant.id, %source, errand = %row.errand, late = committed.late,

@@ -1,7 +1,8 @@
 //! The long-lived task: knows who is due, starts polls and re-reads, and takes their ends.
 //!
-//! It never waits for anything but news: tenants, ends of turns, requests, the sink's state, the time. What is due is
-//! taken together every 50 ms, since with thousands of feeds the wake-ups are what idling costs.
+//! It never waits for anything but news: tenants, ends of turns, requests, the sink's state, the time. What is due
+//! together is started together, and what has ended together is taken together, since with thousands of feeds the wake-ups
+//! are what idling costs.
 
 mod ends;
 mod headline;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::ends::Fatal;
 use self::requests::Answer;
 use crate::again::Again;
 use crate::budget::Allowance;
@@ -73,6 +75,8 @@ struct Entry<L> {
     common: Arc<Common>,
     polling: Polling<L>,
     rereading: Rereads<L>,
+    /// When it came to us.
+    since: Instant,
     cancel: CancellationToken,
 }
 
@@ -95,6 +99,8 @@ struct Polling<L> {
     works: bool,
     /// A poll has ended, so that `works` says something.
     tried: bool,
+    /// A poll has come to the end of the feed, so that it has its own moment of the interval.
+    placed: bool,
     /// What the poll in flight believes to be committed may not be.
     doubted: bool,
 }
@@ -115,6 +121,7 @@ struct Rereads<L> {
 struct Ended<L> {
     feed: FeedKey,
     generation: u64,
+    due: Instant,
     started: Instant,
     /// `None` when it was cancelled.
     result: Option<Outcome<L>>,
@@ -141,7 +148,6 @@ pub struct Poller<S: AlertSource> {
     running: JoinSet<Ended<S::Link>>,
     asking: JoinSet<Answer>,
     generations: u64,
-    last_start: Instant,
 }
 
 impl<S: AlertSource> Poller<S> {
@@ -160,11 +166,10 @@ impl<S: AlertSource> Poller<S> {
             headline: None,
             entries: BTreeMap::new(),
             allowances: HashMap::new(),
-            schedule: Schedule::new(),
+            schedule: Schedule::new(Instant::now()),
             running: JoinSet::new(),
             asking: JoinSet::new(),
             generations: 0,
-            last_start: Instant::now(),
         }
     }
 
@@ -201,11 +206,10 @@ impl<S: AlertSource> Poller<S> {
                     Ok(answer) => self.take_requests(answer),
                     Err(error) => break Err(format!("a question ended abnormally: {error}")),
                 },
-                Some(ended) = self.running.join_next() => match ended {
-                    Ok(ended) => if let Err(fatal) = self.take_end(ended) {
-                        break gone(&stop, fatal);
-                    },
-                    Err(error) => break Err(format!("a poll ended abnormally: {error}")),
+                Some(ended) = self.running.join_next() => match self.take_ends(ended) {
+                    Ok(()) => {}
+                    Err(Fatal::Gone(what)) => break gone(&stop, what),
+                    Err(Fatal::Died(error)) => break Err(format!("a poll ended abnormally: {error}")),
                 },
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
@@ -239,7 +243,7 @@ impl<S: AlertSource> Poller<S> {
                             || (entry.tenant.state != TenantState::Active && tenant.state == TenantState::Active);
                         entry.tenant = Arc::clone(tenant);
                         if promising && !entry.polling.held_back {
-                            self.schedule.hasten(Job { feed: key, work: Work::Live }, now);
+                            self.schedule.hasten(Job { feed: key, work: Work::Live }, now, now);
                         }
                     }
                     None => fresh.push((key, Arc::clone(tenant))),
@@ -263,13 +267,16 @@ impl<S: AlertSource> Poller<S> {
                     held_back: false,
                     works: false,
                     tried: false,
+                    placed: false,
                     doubted: false,
                 },
                 rereading: Rereads { memory: Some(Again::default()), backoff: None, begun: false, stale: false, told: BTreeMap::new() },
+                since: now,
                 cancel: CancellationToken::new(),
             };
             if self.entries.insert(feed, entry).is_none() {
-                self.schedule.set(Job { feed, work: Work::Live }, Lane::Main, now + self.chance.between(Duration::ZERO, spread));
+                let due = now + self.chance.between(Duration::ZERO, spread);
+                self.schedule.set(Job { feed, work: Work::Live }, Lane::Main, due, now);
             }
         }
     }
@@ -296,7 +303,7 @@ impl<S: AlertSource> Poller<S> {
                     Some(memory) => *memory = Again::default(),
                     None => entry.rereading.stale = true,
                 }
-                self.schedule.hasten(Job { feed: *feed, work: Work::Again }, now + self.chance.between(Duration::ZERO, spread));
+                self.schedule.hasten(Job { feed: *feed, work: Work::Again }, now + self.chance.between(Duration::ZERO, spread), now);
             }
         }
         self.sink_was_faulty = faulty;

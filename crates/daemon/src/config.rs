@@ -11,6 +11,7 @@ mod files;
 mod keys;
 mod ladder;
 mod notify;
+mod poll;
 mod raw;
 mod retention;
 mod rooms;
@@ -123,6 +124,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct PollConfig {
     /// Per tenant and source.
     pub(crate) interval: Duration,
+    /// The same at most, of a tenant at which nothing happens. Zero: no other.
+    pub(crate) quiet_interval: Duration,
     /// Read again before the watermark.
     pub(crate) overlap: Duration,
     /// How far back the first contact reads.
@@ -204,12 +207,7 @@ impl Config {
             .parse()
             .map_err(|_| ConfigError(format!("ops.listen = \"{}\" is no address; write it like 127.0.0.1:9464", raw.ops.listen)))?;
         crate::telemetry::filter(&raw.log.level, "log.level").map_err(|failure| ConfigError(failure.message))?;
-        if raw.poll.interval < Duration::from_secs(1) {
-            return Err(ConfigError("poll.interval is under one second; use at least 1s".into()));
-        }
-        if !(1..=10_000).contains(&raw.poll.page_size) {
-            return Err(ConfigError(format!("poll.page_size = {} is outside 1 to 10000", raw.poll.page_size)));
-        }
+        let poll = poll::check(&raw.poll, &mut warnings)?;
         let ladder = ladder::check(&raw.ladder, &raw.poll, &mut warnings)?;
         let retention = retention::check(&raw.retention, &raw.poll, &mut warnings)?;
         for (key, value) in [
@@ -235,13 +233,7 @@ impl Config {
             console: console::check(raw.console)?,
             clouds,
             apps,
-            poll: PollConfig {
-                interval: raw.poll.interval,
-                overlap: raw.poll.overlap,
-                first_sync: raw.poll.first_sync,
-                source_keeps: raw.poll.source_keeps,
-                page_size: raw.poll.page_size,
-            },
+            poll,
             ladder,
             retention,
             budget: BudgetConfig {

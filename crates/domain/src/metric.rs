@@ -16,7 +16,7 @@ pub const INGEST_LAG: &str = "tocsin_ingest_lag_seconds";
 /// The bounds of that histogram, and of `dash.ingest_hour`: from "at once" to "somebody slept", since the lag runs from one
 /// poll interval up to a day of outage.
 pub const LAG_SECONDS: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
-/// Histogram, seconds: due to started.
+/// Histogram, seconds: due to started. Polls are due on ticks of 100 ms, at most half a tick from when chance would have it.
 pub const POLL_LATENESS: &str = "tocsin_poll_lateness_seconds";
 /// Counter `{source}`: records put into quarantine.
 pub const QUARANTINED: &str = "tocsin_quarantined_total";

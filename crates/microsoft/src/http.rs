@@ -10,6 +10,7 @@
 mod body;
 mod failure;
 mod resolver;
+mod warmup;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 use zeroize::Zeroizing;
 
+use self::warmup::Warmup;
 use crate::clouds::is_loopback;
 
 pub(crate) use body::{read_error_body, read_page_body, read_secret_body};
@@ -91,6 +93,8 @@ struct Inner {
     secure: Client,
     /// Speaks to this machine only, past every proxy.
     local: Client,
+    /// Holds back who would open too many connections at once.
+    warmup: Warmup,
     settings: HttpSettings,
 }
 
@@ -134,7 +138,8 @@ impl Http {
             secure = secure.no_proxy();
         }
         let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| HttpError(failure::innermost(&error)));
-        Ok(Self(Arc::new(Inner { secure: build(secure)?, local: build(builder().no_proxy())?, settings })))
+        let warmup = Warmup::new(settings.pool_idle_timeout);
+        Ok(Self(Arc::new(Inner { secure: build(secure)?, local: build(builder().no_proxy())?, warmup, settings })))
     }
 
     pub(crate) fn settings(&self) -> &HttpSettings {
@@ -158,7 +163,7 @@ impl Http {
             .header("client-request-id", client_request_id)
             // The owner wipes the form when the last handle on it is dropped.
             .body(Bytes::from_owner(form));
-        send(request).await
+        self.send(url, request).await
     }
 
     /// Gets something public from the sign-in service: nothing secret is sent.
@@ -169,7 +174,7 @@ impl Http {
             .timeout(self.0.settings.sign_in_timeout)
             .header(ACCEPT, "application/json")
             .header("client-request-id", client_request_id);
-        send(request).await
+        self.send(url, request).await
     }
 
     /// Gets a page with an access token, if `url` is at the origin of `base`.
@@ -201,7 +206,24 @@ impl Http {
             // Without it Graph replaces every product that is newer than its first list by one word.
             .header("prefer", "include-unknown-enum-members")
             .header("client-request-id", client_request_id);
-        send(request).await
+        self.send(url, request).await
+    }
+
+    async fn send(&self, url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
+        let warmup = &self.0.warmup;
+        let _place = warmup.turn(url).await;
+        match request.send().await {
+            Ok(answer) => {
+                warmup.answered(url);
+                Ok(answer)
+            }
+            Err(error) => {
+                if error.is_connect() {
+                    warmup.unreachable(url);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// The pool for an address; none for one that must not be called.
@@ -228,10 +250,6 @@ pub(crate) fn same_origin(url: &Url, base: &Url) -> bool {
 /// Whether an access token for `base` may go to `url` (I19). Asked twice: when a link is read, and when it is called.
 pub(crate) fn at_home(url: &Url, base: &Url) -> bool {
     same_origin(url, base) || bug("foreign-link-followed")
-}
-
-async fn send(request: RequestBuilder) -> Result<Response, Failure> {
-    request.send().await.map_err(Failure::from)
 }
 
 #[cfg(test)]

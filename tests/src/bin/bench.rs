@@ -9,19 +9,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use e2e::harness::{Setup, World, eventually};
 use e2e::measure::Spans;
 use e2e::measure::handover::{Ending, takeovers};
+use e2e::measure::idle::{PLACES, Place, QUICK, idle};
 use e2e::measure::ingest::{ingest, lines};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
-use e2e::measure::pages::{first_sync, full_page, settled};
+use e2e::measure::pages::{first_sync, full_page};
 use e2e::measure::peers::Peer;
 use e2e::measure::pictures::pictures;
 use e2e::measure::refresh::refresh_all;
 use e2e::measure::start::starts;
 use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
-use simulator::{Settings, SourceMix};
 
 /// Measure; without a name, everything.
 #[derive(Parser)]
@@ -101,12 +100,14 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         let wrong: usize = seen.iter().flat_map(|run| run.tocsin.all()).map(|pass| pass.lost + pass.doubled).sum();
         anyhow::ensure!(wrong == 0, "tocsin has lost or doubled {wrong} alerts, see above");
     }
-    if wanted("idle_rss") {
-        let mut sizes = Vec::new();
-        for run in 0..options.runs() {
-            sizes.push(idle_rss(run as u64).await?);
-        }
-        print("idle_rss", &mut sizes, "MB", "resident memory of the daemon, 100 tenants polled every 30 s, nothing new; goal: 64");
+    let places: &[Place] = if options.quick { &QUICK } else { &PLACES };
+    let places: Vec<Place> = places.iter().copied().filter(|place| wanted(&place.name())).collect();
+    if !places.is_empty() {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        // When each alert was committed, Postgres knows only if it is told to remember it.
+        let server = server_with(&folder, &[("track_commit_timestamp", "on")]).await?;
+        idle(server.url(), &places, |line| println!("{line}")).await?;
+        server.stop().await?;
     }
     if wanted("start_to_listening") {
         let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
@@ -189,11 +190,17 @@ const NEIGHBOURS_WITHIN: Duration = Duration::from_secs(600);
 
 /// A server that several daemons share, run as in production.
 async fn server(folder: &tempfile::TempDir) -> anyhow::Result<LocalPostgres> {
+    server_with(folder, &[]).await
+}
+
+/// The same with these settings besides.
+async fn server_with(folder: &tempfile::TempDir, more: &[(&str, &str)]) -> anyhow::Result<LocalPostgres> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
     let bindir = std::env::vars_os().find(|(name, _)| name == "PG_BINDIR").map(|(_, value)| value.into());
     // What Postgres has by itself: the daemon's own server keeps less of it.
-    let settings = [("max_connections", "300"), ("max_wal_size", "1GB")].map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let settings = [&[("max_connections", "300"), ("max_wal_size", "1GB")], more].concat();
+    let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let options = local_postgres::Options {
         folder: folder.path().to_owned(),
         purpose: "a bench".to_owned(),
@@ -233,24 +240,4 @@ fn print(name: &str, values: &mut [f64], unit: &str, against: &str) {
         json!({ "bench": name, "value": round(values[values.len() / 2]), "unit": unit, "against": against,
                 "min": round(values[0]), "max": round(values[values.len() - 1]), "runs": values.len() })
     );
-}
-
-/// Megabytes of an idle daemon with 100 tenants, after a minute of polling.
-async fn idle_rss(seed: u64) -> anyhow::Result<f64> {
-    let cloud = Settings { seed, tenants: 100, history: 5, sources: SourceMix::GraphOnly, ..Settings::default() };
-    let config = "[poll]\ninterval = \"30s\"\n".to_owned();
-    let world = World::with_tenants(Setup { cloud, config, embedded: true }).await?;
-    let mut daemon = world.serve()?;
-    settled(&world, Duration::from_secs(120)).await?;
-    // Two more rounds of polls for every tenant.
-    eventually("every tenant was polled again", Duration::from_secs(180), async || {
-        match daemon.metric("tocsin_poll_total", "outcome=\"ok\"").await {
-            Ok(polls) if polls >= 300.0 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
-    let bytes = daemon.resident_bytes()?;
-    daemon.terminate().await?;
-    Ok(bytes as f64 / 1e6)
 }

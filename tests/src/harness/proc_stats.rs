@@ -97,6 +97,17 @@ pub fn threads_cpu(name: &str) -> anyhow::Result<f64> {
     Ok(seconds(named.filter_map(|id| Times::at(&format!("/proc/self/task/{id}/stat")).ok()).map(|times| times.own).sum()))
 }
 
+/// How often the threads of a process have gone to sleep of their own will so far: each time, something has to wake them.
+///
+/// # Errors
+/// When there is no such process.
+pub fn sleeps(pid: u32) -> anyhow::Result<u64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("no process {pid}"))?;
+    let of = |status: String| status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok());
+    // A thread that ends while we look counts no more.
+    Ok(threads.filter_map(|thread| of(std::fs::read_to_string(thread.ok()?.path().join("status")).ok()?)).sum())
+}
+
 fn seconds(ticks: u64) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
@@ -175,6 +186,24 @@ impl Metrics {
         self.with(name, labels).filter(of_summary).map(|sample| sample.value).max_by(f64::total_cmp)
     }
 
+    /// What has been counted since an earlier answer of the same daemon. Gauges make no sense in it.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |sample: &Sample| earlier.0.iter().find(|known| known.name == sample.name && known.labels == sample.labels);
+        let less = |sample: &Sample| Sample { value: sample.value - before(sample).map_or(0.0, |known| known.value), ..sample.clone() };
+        Self(self.0.iter().map(less).collect())
+    }
+
+    /// The edges of a histogram's buckets, each with the share (0 to 1) of all that does not exceed it.
+    pub fn shares(&self, name: &str) -> Vec<(f64, f64)> {
+        let edge = |sample: &Sample| sample.labels.get("le").and_then(|edge| edge.parse().ok());
+        let bucket = format!("{name}_bucket");
+        let mut shares: Vec<(f64, f64)> = self.with(&bucket, &[]).filter_map(|sample| Some((edge(sample)?, sample.value))).collect();
+        shares.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let all = shares.last().map_or(0.0, |(_, all)| *all);
+        shares.into_iter().map(|(edge, count)| (edge, count / all)).collect()
+    }
+
     fn with<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
         let fits = |sample: &&Sample| labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value));
         self.0.iter().filter(move |sample| sample.name == name).filter(fits)
@@ -226,10 +255,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_counted_since_is_the_difference() {
+        let before = Metrics::read("late_bucket{le=\"0.5\"} 80\nlate_bucket{le=\"2\"} 80\nlate_bucket{le=\"+Inf\"} 80\n");
+        let since = Metrics::read(TEXT).since(&before);
+        assert_eq!(since.shares("late"), [(0.5, 0.5), (2.0, 0.95), (f64::INFINITY, 1.0)]);
+        assert_eq!(since.sum("up", &[]), 1.0);
+        assert!(since.shares("nothing").is_empty());
+    }
+
+    #[test]
     fn this_very_process_costs_something() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.rss > 1 << 20 && usage.peak_rss >= usage.rss && usage.fds > 2 && usage.threads > 0, "{usage:?}");
-        assert!(Usage::of(u32::MAX / 4).is_err());
+        assert!(sleeps(std::process::id()).unwrap() > 0);
+        assert!(Usage::of(u32::MAX / 4).is_err() && sleeps(u32::MAX / 4).is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use domain::{CursorMove, FeedState, Gap, GapKind, Ticks};
 
+use tokio::time::Instant;
+
 use super::Poll;
 use crate::deliver::{Tail, deliver};
 use crate::end::End;
@@ -26,6 +28,7 @@ impl<S: AlertSource> Poll<S> {
             return Ok(walk);
         }
         self.feed.walk_began = None;
+        self.feed.known.begin(Instant::now());
         let shared = Arc::clone(&self.caller.shared);
         let now = shared.clock.now();
         // The memory of a throttling before this process; in it, the allowance knows. Looked at once, or a clock that is

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use domain::Source;
 use domain::retry::Backoff;
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::{Ended, Outcome, Poller};
+use super::{Ended, Entry, Outcome, Poller};
 use crate::again::Again;
 use crate::end::End;
 use crate::feed::{Feed, FeedKey, Job, Work};
 use crate::lanes::Lane;
+use crate::pace::Polled;
 use crate::source::AlertSource;
 
 /// The first delay after a failure.
@@ -21,21 +24,47 @@ const UNSUPPORTED: Duration = Duration::from_secs(3600);
 /// Nobody takes alerts.
 const SINK_GONE: &str = "nobody takes alerts any more";
 
+/// Why polling makes no sense any more.
+pub(super) enum Fatal {
+    /// Somebody is gone.
+    Gone(&'static str),
+    /// A turn has died.
+    Died(JoinError),
+}
+
 impl<S: AlertSource> Poller<S> {
-    /// Takes the end of a turn and says when the feed is due again.
-    pub(super) fn take_end(&mut self, ended: Ended<S::Link>) -> Result<(), &'static str> {
-        let Ended { feed: key, generation, started, result } = ended;
+    /// Takes the end of a turn, and of all that have ended since.
+    pub(super) fn take_ends(&mut self, first: Result<Ended<S::Link>, JoinError>) -> Result<(), Fatal> {
+        let mut next = Some(first);
+        while let Some(ended) = next {
+            self.take_end(ended.map_err(Fatal::Died)?).map_err(Fatal::Gone)?;
+            next = self.running.try_join_next();
+        }
+        Ok(())
+    }
+
+    /// Says when the feed is due again.
+    fn take_end(&mut self, ended: Ended<S::Link>) -> Result<(), &'static str> {
+        let Ended { feed: key, generation, due, started, result } = ended;
         if self.entries.get(&key).is_none_or(|entry| entry.generation != generation) {
             return Ok(());
         }
         match result {
             None => Ok(()),
-            Some(Outcome::Polled(feed, was_slow, end)) => self.take_poll(key, feed, was_slow, end, started),
-            Some(Outcome::Reread(again, end)) => self.take_reread(key, again, end),
+            Some(Outcome::Polled(feed, was_slow, end)) => self.take_poll(key, feed, was_slow, end, (due, started)),
+            Some(Outcome::Reread(again, end)) => self.take_reread(key, again, end, started),
         }
     }
 
-    fn take_poll(&mut self, key: FeedKey, mut feed: Feed<S::Link>, was_slow: bool, end: End, started: Instant) -> Result<(), &'static str> {
+    fn take_poll(
+        &mut self,
+        key: FeedKey,
+        mut feed: Feed<S::Link>,
+        was_slow: bool,
+        end: End,
+        (due, started): (Instant, Instant),
+    ) -> Result<(), &'static str> {
+        let news = self.news(key);
         let Some(entry) = self.entries.get_mut(&key) else { return Ok(()) };
         let doubted = std::mem::take(&mut entry.polling.doubted);
         if doubted {
@@ -47,7 +76,6 @@ impl<S: AlertSource> Poller<S> {
         let polling = &mut entry.polling;
         polling.feed = Some(feed);
         let config = &self.shared.config;
-        let regular = started + self.chance.around(config.interval, 0.1);
         let now = Instant::now();
         if matches!(end, End::CaughtUp | End::More) {
             polling.backoff = None;
@@ -64,7 +92,10 @@ impl<S: AlertSource> Poller<S> {
         let mut delay = |retry_after| delay(&mut polling.backoff, longest, retry_after);
         let mut lane = if was_slow { Lane::Slow } else { Lane::Main };
         let due = match end {
-            End::CaughtUp => regular.max(now),
+            End::CaughtUp => {
+                let first = !std::mem::replace(&mut polling.placed, true);
+                config.next(Polled { due, started, first, news }, self.chance.as_ref()).max(now)
+            }
             End::More | End::AwaitsPoll => now,
             End::Crowded => {
                 lane = Lane::Slow;
@@ -87,13 +118,39 @@ impl<S: AlertSource> Poller<S> {
             End::SinkGone => return Err(SINK_GONE),
         };
         let recovered = polling.works && !worked;
-        self.schedule.set(Job { feed: key, work: Work::Live }, lane, due);
+        self.schedule.set(Job { feed: key, work: Work::Live }, lane, due, now);
         if recovered {
             // They rest while polling fails.
-            self.schedule.hasten(Job { feed: key, work: Work::Again }, now);
+            self.schedule.hasten(Job { feed: key, work: Work::Again }, now, now);
         }
         self.begin_rereads(key, now);
+        if news >= started {
+            self.rouse(key, now);
+        }
         Ok(())
+    }
+
+    /// When something last happened at this customer, or when it came to us.
+    fn news(&self, key: FeedKey) -> Instant {
+        self.feeds_of(key).filter_map(|(_, entry)| entry.common.news().max(Some(entry.since))).max().unwrap_or_else(Instant::now)
+    }
+
+    /// Something has happened at this customer: none of its feeds waits for longer than the usual interval.
+    fn rouse(&mut self, key: FeedKey, now: Instant) {
+        let config = &self.shared.config;
+        if config.longest_interval() == config.interval {
+            return;
+        }
+        let well: Vec<FeedKey> =
+            self.feeds_of(key).filter(|(_, entry)| entry.polling.works && !entry.polling.held_back).map(|(feed, _)| *feed).collect();
+        for feed in well {
+            self.schedule.hasten(Job { feed, work: Work::Live }, now + self.chance.around(config.interval, 0.1), now);
+        }
+    }
+
+    /// The feeds of the customer whose feed this is.
+    fn feeds_of(&self, key: FeedKey) -> impl Iterator<Item = (&FeedKey, &Entry<S::Link>)> {
+        Source::ALL.iter().filter_map(move |source| self.entries.get_key_value(&FeedKey { source: *source, ..key }))
     }
 
     /// As soon as polling has begun, there is something to read again.
@@ -103,11 +160,11 @@ impl<S: AlertSource> Poller<S> {
         if !entry.rereading.begun && entry.common.watermark().is_some() {
             entry.rereading.begun = true;
             let due = now + self.chance.between(Duration::ZERO, spread);
-            self.schedule.set(Job { feed, work: Work::Again }, Lane::Again, due);
+            self.schedule.set(Job { feed, work: Work::Again }, Lane::Again, due, now);
         }
     }
 
-    fn take_reread(&mut self, key: FeedKey, mut again: Again<S::Link>, end: End) -> Result<(), &'static str> {
+    fn take_reread(&mut self, key: FeedKey, mut again: Again<S::Link>, end: End, started: Instant) -> Result<(), &'static str> {
         let Some(entry) = self.entries.get_mut(&key) else { return Ok(()) };
         let rereading = &mut entry.rereading;
         if std::mem::take(&mut rereading.stale) {
@@ -116,7 +173,7 @@ impl<S: AlertSource> Poller<S> {
         let (config, now, wall) = (&self.shared.config, Instant::now(), self.shared.clock.now());
         let job = |work| Job { feed: key, work };
         if end == End::AwaitsPoll && entry.polling.works && !entry.polling.held_back {
-            self.schedule.hasten(job(Work::Live), now);
+            self.schedule.hasten(job(Work::Live), now, now);
         }
         let due = match end {
             // Something may have been asked for in the meantime.
@@ -134,7 +191,10 @@ impl<S: AlertSource> Poller<S> {
             rereading.backoff = None;
         }
         rereading.memory = Some(again);
-        self.schedule.set(job(Work::Again), Lane::Again, due);
+        self.schedule.set(job(Work::Again), Lane::Again, due, now);
+        if self.news(key) >= started {
+            self.rouse(key, now);
+        }
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ impl<S: AlertSource> Poller<S> {
                 Some(memory) => memory.stale(),
                 None => entry.rereading.stale = true,
             }
-            self.schedule.hasten(Job { feed, work: Work::Again }, now);
+            self.schedule.hasten(Job { feed, work: Work::Again }, now, now);
         }
     }
 }

@@ -36,7 +36,7 @@ impl<S: AlertSource> Poller<S> {
         let Some(settings) = &mut self.settings else { return };
         let config = settings.borrow_and_update().clone();
         let before = &self.shared.config;
-        let sooner = config.interval < before.interval;
+        let sooner = config.interval < before.interval || config.longest_interval() < before.longest_interval();
         let limits = |config: &Config| (config.graph_per_minute, config.defender_per_minute, config.defender_per_hour);
         if limits(&config) != limits(before) {
             for allowance in self.allowances.values_mut() {
@@ -50,7 +50,7 @@ impl<S: AlertSource> Poller<S> {
             for (feed, entry) in self.entries.iter().filter(|(_, entry)| !entry.polling.held_back) {
                 let due = now + self.chance.between(interval / 10, interval);
                 if entry.polling.works {
-                    self.schedule.hasten(Job { feed: *feed, work: Work::Live }, due);
+                    self.schedule.hasten(Job { feed: *feed, work: Work::Live }, due, now);
                 }
             }
         }

@@ -15,8 +15,6 @@ use crate::poll::Poll;
 use crate::reread::Rereading;
 use crate::source::AlertSource;
 
-/// What is due is taken together this often.
-const GATHER: Duration = Duration::from_millis(50);
 /// While polls wait for a place, re-reads wait, too; but not for longer than this.
 const POLLS_FIRST: Duration = Duration::from_secs(5 * 60);
 
@@ -34,23 +32,21 @@ impl<S: AlertSource> Poller<S> {
         }
         let now = Instant::now();
         let with_room = Lane::ALL.into_iter().filter(|lane| self.shared.lanes.has_room(*lane));
-        let first = with_room.filter_map(|lane| self.first(lane, now)).min()?;
-        Some(first.max(self.last_start + GATHER))
+        with_room.filter_map(|lane| self.first(lane, now)).min()
     }
 
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
-        if now < self.last_start + GATHER || self.hindrance().is_some() {
+        if self.hindrance().is_some() {
             return;
         }
         for lane in Lane::ALL {
             while self.first(lane, now).is_some_and(|due| due <= now) {
                 let Some(pass) = self.shared.lanes.try_enter(lane) else { break };
                 let Some((due, job)) = self.schedule.pop(lane, now) else { break };
-                self.last_start = now;
                 match job.work {
                     Work::Live => self.start_poll(job.feed, pass, due, now),
-                    Work::Again => self.start_reread(job.feed, pass, now),
+                    Work::Again => self.start_reread(job.feed, pass, due, now),
                 }
             }
         }
@@ -66,11 +62,11 @@ impl<S: AlertSource> Poller<S> {
         let (cancel, generation) = (entry.cancel.clone(), entry.generation);
         self.running.spawn(async move {
             let result = cancel.run_until_cancelled(poll.run()).await.map(|(feed, slow, end)| Outcome::Polled(feed, slow, end));
-            Ended { feed: key, generation, started: now, result }
+            Ended { feed: key, generation, due, started: now, result }
         });
     }
 
-    fn start_reread(&mut self, key: FeedKey, pass: Pass, now: Instant) {
+    fn start_reread(&mut self, key: FeedKey, pass: Pass, due: Instant, now: Instant) {
         let Some(caller) = self.caller(key, Work::Again, pass) else { return };
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let Some(mut memory) = entry.rereading.memory.take() else { return };
@@ -78,16 +74,16 @@ impl<S: AlertSource> Poller<S> {
         let (ladder, wall) = (&self.shared.config.ladder, self.shared.clock.now());
         memory.settle(wall);
         if !memory.is_stale() && memory.pick(ladder, key, wall, now, reachable).is_none() {
-            let due = memory.look_again(ladder, key, wall, now);
+            let again = memory.look_again(ladder, key, wall, now);
             entry.rereading.memory = Some(memory);
-            self.schedule.set(Job { feed: key, work: Work::Again }, Lane::Again, due);
+            self.schedule.set(Job { feed: key, work: Work::Again }, Lane::Again, again, now);
             return;
         }
         let turn = Rereading { caller, again: memory, common: Arc::clone(&entry.common), reachable };
         let (cancel, generation) = (entry.cancel.clone(), entry.generation);
         self.running.spawn(async move {
             let result = cancel.run_until_cancelled(turn.run()).await.map(|(again, end)| Outcome::Reread(again, end));
-            Ended { feed: key, generation, started: now, result }
+            Ended { feed: key, generation, due, started: now, result }
         });
     }
 

@@ -4,6 +4,7 @@ mod comparisons;
 mod failures;
 mod first_contact;
 mod polling;
+mod quiet;
 mod rereads;
 mod settings;
 mod support;

@@ -93,6 +93,8 @@ pub(super) struct Poll {
     #[serde(deserialize_with = "duration")]
     pub(super) interval: Duration,
     #[serde(deserialize_with = "duration")]
+    pub(super) quiet_interval: Duration,
+    #[serde(deserialize_with = "duration")]
     pub(super) overlap: Duration,
     #[serde(deserialize_with = "duration")]
     pub(super) first_sync: Duration,

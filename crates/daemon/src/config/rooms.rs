@@ -20,6 +20,7 @@ impl Config {
     pub(crate) fn poller(&self) -> alert_poller::Config {
         alert_poller::Config {
             interval: self.poll.interval,
+            quiet_interval: self.poll.quiet_interval,
             overlap: self.poll.overlap,
             first_sync: self.poll.first_sync,
             source_keeps: self.poll.source_keeps,

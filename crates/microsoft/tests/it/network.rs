@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::common::{RawServer, TENANT, access_token, alerts, answer, app, lab, read_request, refresh_token, sign_in, window};
-use crate::tls::{Authority, PhoneBook, TlsServer};
+use crate::tls::{Authority, H2Server, PhoneBook, TlsServer};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const HOST: &str = "graph.example.test";
@@ -214,4 +214,26 @@ async fn fault_72_a_proxy_that_blocks_us_is_named() {
         }
         assert_eq!(calls, if answer.is_some() { 2 } else { 0 });
     }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_connected_is_called_by_a_few_first_and_then_one_connection_of_http_2_serves_all() {
+    let (authority, names) = (Authority::new(), PhoneBook::default());
+    let server = H2Server::answering(authority.issue(HOST, 2999), r#"{"value":[{"id":"1"}]}"#, Duration::from_millis(100)).await;
+    names.write(HOST, server.address);
+    let api = alerts(authority.trusted(&names));
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..64 {
+            let api = api.clone();
+            calls.spawn(async move {
+                api.fetch(&cloud(), Source::GraphAlerts, &access_token("t"), &window()).await.map(|page| page.records.len())
+            });
+        }
+        assert!(calls.join_all().await.into_iter().all(|records| records.is_ok_and(|records| records == 1)));
+        connections.push(server.connections());
+    }
+    assert!(connections[0] <= 4, "{} connections for 64 calls", connections[0]);
+    assert_eq!(connections[0], connections[1], "and none for 64 more");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use microsoft::{HttpSettings, Resolver};
@@ -159,5 +160,44 @@ impl TlsServer {
     pub(crate) async fn stop(self) {
         self.accepting.abort();
         let _ = self.accepting.await;
+    }
+}
+
+/// A server that speaks HTTP/2 over TLS, answers every request with the same body and counts its connections.
+pub(crate) struct H2Server {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl H2Server {
+    /// Each handshake takes so long.
+    pub(crate) async fn answering(issued: Issued, body: &'static str, handshake: Duration) -> Self {
+        let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![issued.certificate], issued.key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(handshake).await;
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        let Ok(mut answer) = respond.send_response(http::Response::new(()), false) else { continue };
+                        let _ = answer.send_data(Bytes::from_static(body.as_bytes()), true);
+                    }
+                });
+            }
+        });
+        Self { address, connections }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 }

@@ -9,6 +9,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::time::Instant;
 
 use crate::harness::proc_stats;
+use crate::measure::postmaster;
 
 /// What one pass over all alerts came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,9 +97,7 @@ impl<'a> Ground<'a> {
     /// When the server cannot be reached, or runs elsewhere.
     pub async fn new(cloud: &'a Simulator, server: &'a str) -> anyhow::Result<Self> {
         let pool = PgPoolOptions::new().max_connections(1).connect(server).await?;
-        let folder: String = sqlx::query_scalar("show data_directory").fetch_one(&pool).await?;
-        let text = std::fs::read_to_string(std::path::Path::new(&folder).join("postmaster.pid"))?;
-        let postmaster = text.lines().next().context("an empty postmaster.pid")?.trim().parse()?;
+        let postmaster = postmaster(&pool).await?;
         Ok(Self { cloud, server, pool, postmaster })
     }
 

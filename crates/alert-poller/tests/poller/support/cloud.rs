@@ -68,6 +68,7 @@ pub(crate) struct Shop {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) tenant: TenantId,
+    pub(crate) source: Source,
     pub(crate) at: Instant,
     /// The same, by the true time.
     pub(crate) now: Ticks,
@@ -185,6 +186,7 @@ impl AlertSource for Front {
         let Query::Window(window) = query else { return Err(error(ApiErrorKind::SkipExpired, Verdict::Retry)) };
         let call = Call {
             tenant: tenant.id,
+            source,
             at: Instant::now(),
             now: self.clock.truth(),
             from: window.from,
