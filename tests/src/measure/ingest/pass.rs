@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use simulator::{Endpoint, Simulator};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
