@@ -15,11 +15,25 @@ use crate::text::storable;
 /// A row that somebody else is making right now cannot be passed over, only waited for: for so long.
 const MAKING: Duration = Duration::from_millis(200);
 
-/// Writes news, see [`crate::store::Store::note`].
-///
+/// So many feeds in one statement. Tables that were never analysed are joined row by row, which takes the square of this: ten
+/// thousand feeds at once took longer than a statement may.
+const AT_ONCE: usize = 500;
+
+/// Writes news, see [`crate::store::Store::note`], so much at a time.
+pub(super) async fn write(store: &PgStore, items: &[Item]) -> Result<Noted, StoreError> {
+    let mut noted = Noted::default();
+    for (number, part) in items.chunks(AT_ONCE).enumerate() {
+        // Part of it may be written when this fails. All of it is written again then, which changes nothing.
+        let Noted { written, later } = write_part(store, part).await?;
+        noted.written += written;
+        noted.later.extend(later.into_iter().map(|at| number * AT_ONCE + at));
+    }
+    Ok(noted)
+}
+
 /// First the feeds that have a row, in one statement that passes over what is locked. Then those that have none,
 /// which happens once in the life of a feed.
-pub(super) async fn write(store: &PgStore, items: &[Item]) -> Result<Noted, StoreError> {
+async fn write_part(store: &PgStore, items: &[Item]) -> Result<Noted, StoreError> {
     let mut tx = store.open(store.borrow().await?, store.limits).await?;
     let found = update(tx.conn(), items).await;
     let found = end(tx, found).await?;
