@@ -5,6 +5,7 @@
 //! the dashboard; the raw body has it. What fails even that is poison: kept raw, told apart by its
 //! reason, and never in the way of its neighbours (I6).
 
+mod shape;
 mod words;
 
 use bytes::Bytes;
@@ -14,8 +15,9 @@ use serde_json::value::RawValue;
 
 use crate::members::{lenient_text, members, text};
 
-/// Deeper is not cast to `json` with Postgres' default stack, some way on; no alert comes near it.
-pub(crate) const MAX_DEPTH: usize = 100;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use shape::MAX_DEPTH;
+
 /// A record above this is no alert.
 pub(crate) const MAX_RECORD: usize = 20_000_000;
 /// An id is part of an index key, and Postgres bounds those.
@@ -121,7 +123,7 @@ fn check(raw: &[u8]) -> Result<&str, &'static str> {
     if !json.trim_ascii_start().starts_with('{') {
         return Err("not a JSON object");
     }
-    check_shape(raw)?;
+    shape::check(raw)?;
     Ok(json)
 }
 
@@ -177,37 +179,6 @@ pub(crate) fn cut(mut text: String, limit: usize) -> String {
         text.push('…');
     }
     text
-}
-
-/// Bounds the depth, and finds raw control characters inside texts.
-///
-/// The second is for member names: they are read as bytes, where serde's own check does not look.
-fn check_shape(raw: &[u8]) -> Result<(), &'static str> {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in raw {
-        if in_text {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_text = false,
-                0..=0x1F => return Err("not valid JSON"),
-                _ => {}
-            }
-        } else {
-            match byte {
-                b'"' => in_text = true,
-                b'{' | b'[' => {
-                    depth += 1;
-                    if depth > MAX_DEPTH {
-                        return Err("more than 100 levels deep");
-                    }
-                }
-                b'}' | b']' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
