@@ -3,15 +3,14 @@
 //! Made from the columns of the alert and the facts of its body, never in SQL. Words that the schema does not know are told
 //! as they are, under the number for "other".
 
+mod event;
+
 use domain::Ticks;
-use microsoft::evidence::{Facts, Kind, Thing};
-use serde_json::{Map, Value, json};
+use microsoft::evidence::Facts;
 
 /// The version of the schema that the events follow.
 pub const VERSION: &str = "1.3.0";
 
-const CATEGORY: u32 = 2;
-const CLASS: u32 = 2004;
 const OTHER: u32 = 99;
 
 /// The columns of an alert that an event is made of.
@@ -64,132 +63,21 @@ fn activity(alert: &Columns<'_>) -> (u32, &'static str) {
     }
 }
 
-/// The event.
-pub(crate) fn finding(alert: &Columns<'_>, facts: &Facts) -> Value {
-    let (activity_id, activity_name) = activity(alert);
-    let (severity_id, severity) = severity(alert.severity);
-    let (status_id, status) = status(alert.status);
-    let product = facts.product.as_deref().or(said(alert.service_source)).unwrap_or("Microsoft Defender XDR");
-    let title = said(alert.title).unwrap_or(alert.alert_id);
-    let mut info = object(json!({ "uid": alert.alert_id, "title": title }));
-    put(&mut info, "desc", facts.description.as_deref());
-    put(&mut info, "created_time", alert.created.map(milliseconds));
-    put(&mut info, "modified_time", alert.updated.map(milliseconds));
-    put(&mut info, "first_seen_time", facts.active.0.map(milliseconds));
-    put(&mut info, "last_seen_time", facts.active.1.map(milliseconds));
-    put(&mut info, "types", said(alert.category).map(|word| [word]));
-    put(&mut info, "data_sources", said(alert.detection_source).map(|word| [word]));
-    put(&mut info, "analytic", facts.detector.as_ref().map(|uid| json!({ "uid": uid, "type_id": 0, "type": "Unknown" })));
-    put(&mut info, "attacks", listed(facts.techniques.iter().map(|technique| attack(technique)).collect()));
-    let mut event = object(json!({
-        "activity_id": activity_id,
-        "activity_name": activity_name,
-        "category_uid": CATEGORY,
-        "category_name": "Findings",
-        "class_uid": CLASS,
-        "class_name": "Detection Finding",
-        "type_uid": CLASS * 100 + activity_id,
-        "type_name": format!("Detection Finding: {activity_name}"),
-        "time": milliseconds(alert.updated.or(alert.created).unwrap_or(alert.stored)),
-        "severity_id": severity_id,
-        "severity": severity,
-        "status_id": status_id,
-        "status": status,
-        "message": title,
-        "metadata": {
-            "version": VERSION,
-            "uid": alert.alert_id,
-            "tenant_uid": alert.directory_id,
-            "logged_time": milliseconds(alert.stored),
-            "product": { "name": product, "vendor_name": "Microsoft" },
-        },
-        "finding_info": info,
-    }));
-    put(&mut event, "evidences", listed(facts.things.iter().map(evidence).collect()));
-    put(&mut event, "observables", listed(facts.things.iter().enumerate().map(observable).collect()));
-    Value::Object(event)
-}
-
-/// A technique, or a technique within one: `T1564.001`.
-fn attack(technique: &str) -> Value {
-    match technique.split_once('.') {
-        Some((whole, _)) => json!({ "technique": { "uid": whole }, "sub_technique": { "uid": technique } }),
-        None => json!({ "technique": { "uid": technique } }),
-    }
-}
-
-/// A thing as an artifact of evidence, with what Microsoft says of it beside.
-fn evidence(thing: &Thing) -> Value {
-    let value = &thing.value;
-    let mut artifact = object(match thing.kind {
-        Kind::Device => json!({ "device": { "hostname": value, "type_id": 0, "type": "Unknown" } }),
-        Kind::User => json!({ "user": { "name": value } }),
-        Kind::Ip => json!({ "src_endpoint": { "ip": value } }),
-        Kind::FileHash => json!({ "file": file(value, thing.file_name.as_deref()) }),
-        Kind::Url => json!({ "url": { "url_string": value } }),
-        Kind::Mailbox => json!({ "user": { "email_addr": value } }),
-        Kind::Process => json!({ "process": { "name": value } }),
-    });
-    let mut words = Map::new();
-    put(&mut words, "verdict", thing.verdict.as_deref());
-    put(&mut words, "roles", listed(thing.roles.iter().map(|role| json!(role)).collect()));
-    put(&mut artifact, "data", (!words.is_empty()).then_some(words));
-    Value::Object(artifact)
-}
-
-fn file(hash: &str, name: Option<&str>) -> Value {
-    let (id, algorithm) = match hash.len() {
-        32 => (1, "MD5"),
-        40 => (2, "SHA-1"),
-        64 => (3, "SHA-256"),
-        _ => (0, "Unknown"),
-    };
-    let hashes = json!([{ "algorithm_id": id, "algorithm": algorithm, "value": hash }]);
-    json!({ "name": name.unwrap_or(hash), "type_id": 1, "type": "Regular File", "hashes": hashes })
-}
-
-/// The same thing, to be looked for by its value.
-fn observable((at, thing): (usize, &Thing)) -> Value {
-    let (place, id, kind) = match thing.kind {
-        Kind::Device => ("device.hostname", 1, "Hostname"),
-        Kind::User => ("user.name", 4, "User Name"),
-        Kind::Ip => ("src_endpoint.ip", 2, "IP Address"),
-        Kind::FileHash => ("file.hashes[0].value", 8, "Hash"),
-        Kind::Url => ("url.url_string", 6, "URL String"),
-        Kind::Mailbox => ("user.email_addr", 5, "Email Address"),
-        Kind::Process => ("process.name", 9, "Process Name"),
-    };
-    json!({ "name": format!("evidences[{at}].{place}"), "type_id": id, "type": kind, "value": thing.value })
-}
-
-fn milliseconds(at: Ticks) -> i64 {
-    at.0.div_euclid(10_000)
-}
-
 fn said(word: &str) -> Option<&str> {
     (!word.is_empty()).then_some(word)
 }
 
-fn listed(items: Vec<Value>) -> Option<Value> {
-    (!items.is_empty()).then_some(Value::Array(items))
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(members) => members,
-        _ => Map::new(),
-    }
-}
-
-/// Sets what there is; what is absent has no member at all.
-fn put(members: &mut Map<String, Value>, name: &str, value: Option<impl serde::Serialize>) {
-    if let Some(value) = value {
-        members.insert(name.to_owned(), json!(value));
-    }
+/// The event as JSON. What is absent has no member at all.
+pub(crate) fn finding(alert: &Columns<'_>, facts: &Facts) -> String {
+    // Nothing that is written here can fail to be: texts, numbers, and lists of them.
+    serde_json::to_string(&event::Event::of(alert, facts)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use microsoft::evidence::{Kind, Thing};
+    use serde_json::{Value, json};
+
     use super::*;
 
     /// What the schema requires of this class and of the objects in it: where, and of which type. `[]` is every item.
@@ -219,6 +107,10 @@ mod tests {
 
     fn thing(kind: Kind, value: &str) -> Thing {
         Thing { kind, value: value.into(), roles: vec!["attacked".into()], verdict: Some("malicious".into()), file_name: None }
+    }
+
+    fn finding(alert: &Columns<'_>, facts: &Facts) -> Value {
+        serde_json::from_str(&super::finding(alert, facts)).unwrap()
     }
 
     const KINDS: [Kind; 7] = [Kind::Device, Kind::User, Kind::Ip, Kind::FileHash, Kind::Url, Kind::Mailbox, Kind::Process];
@@ -292,7 +184,7 @@ mod tests {
         }
         let hash = "a".repeat(64);
         let named = Thing { file_name: Some("x.exe".into()), ..thing(Kind::FileHash, &hash) };
-        let file = &evidence(&named)["file"];
+        let file = &finding(&alert(), &Facts { things: vec![named], ..facts() })["evidences"][0]["file"];
         assert_eq!((&file["name"], &file["hashes"][0]["algorithm_id"]), (&json!("x.exe"), &json!(3)));
         assert_eq!(
             event["finding_info"]["attacks"][1],

@@ -235,7 +235,7 @@ fn with_facts(tenant: TenantId, alert: &AlertRow, facts: Facts, skipped: Option<
         stored: Ticks(alert.last_stored),
         versions: alert.version_count,
     };
-    let finding = ocsf::finding(&columns, &facts).to_string();
+    let finding = ocsf::finding(&columns, &facts);
     Derived {
         alert_id: alert.alert_id.clone(),
         changed_xid: alert.changed_xid.clone(),
