@@ -121,8 +121,8 @@ impl<S: AlertSource> Poll<S> {
             };
             (query, records)
         };
-        let bytes = self.feed.sizes.expected(records, begins_walk && self.feed.caught_up);
         let clock = Arc::clone(&self.caller.shared.clock);
+        let bytes = self.feed.sizes.expected(records, begins_walk && self.is_up_to_date(clock.now()));
         let (mut records, step) = match self.caller.fetch(&query, bytes).await {
             Ok(page) => {
                 self.feed.sizes.note(page.bytes, page.records.len(), begins_walk);
@@ -151,6 +151,14 @@ impl<S: AlertSource> Poll<S> {
         self.deliver(records, step.watermark, step.gaps).await?;
         self.caller.pass.release();
         Ok(step.done)
+    }
+
+    /// Whether the next answer is about a short time only. After a restart the database says so: thousands of customers are
+    /// then asked at once, and must not wait for memory that none of them needs.
+    fn is_up_to_date(&self, now: Ticks) -> bool {
+        const SHORT: Duration = Duration::from_secs(2 * 3600);
+        let read_to = self.feed.state.as_ref().and_then(|state| state.caught_up);
+        self.feed.caught_up || read_to.is_some_and(|at| now.since(at) + self.caller.shared.config.overlap <= SHORT)
     }
 
     fn address(&self) -> Address<'_> {

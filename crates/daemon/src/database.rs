@@ -214,6 +214,13 @@ impl Database {
     }
 }
 
+/// So many connections besides those of this pool, made like them when they are needed. Whoever else is busy keeps nobody waiting who
+/// has these; and a connection never gives back the memory that its largest statement took, so a batch of alerts should not
+/// go over all of them in turn.
+pub(crate) fn apart(pool: &PgPool, connections: u32) -> PgPool {
+    pool.options().clone().max_connections(connections).connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
 /// Connections that work as this role, given as the statement that takes it.
 async fn pool_as(options: PgConnectOptions, works_as: Option<String>, connections: u32) -> Result<PgPool, Failure> {
     let pool =

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::database;
 use crate::failure::{Exit, Failure};
 use crate::lifecycle::Stages;
 use crate::reload::{Destinations, Reload, Reloader};
@@ -119,7 +120,8 @@ pub(crate) fn wire(
         None => None,
     };
     let digest = DigestWorker::new(digester::Deps { pool: pool.clone(), tenants, clock: clock.clone(), status: digest_says });
-    let sink = SinkWorker::new(PgStore::new(pool, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
+    let ingest = database::apart(&pool, config.sink().connections());
+    let sink = SinkWorker::new(PgStore::new(ingest, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
     let enrol = Enrol::new(
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
         Some(tokens.as_ref().clone()),

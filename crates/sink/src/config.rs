@@ -54,6 +54,11 @@ impl Config {
         self.statement_timeout * 3
     }
 
+    /// How many connections the sink can use at the same time: one for each writer, and one for news.
+    pub fn connections(&self) -> u32 {
+        u32::try_from(self.writers.max(1) + 1).unwrap_or(u32::MAX)
+    }
+
     /// How many batches are held at most, waiting ones included, besides those of stuck feeds. The
     /// look-ahead lets a second writer find another feed behind a busy one, and bounds what lies in memory
     /// while the database is away.

@@ -18,8 +18,8 @@ use crate::lifecycle::{self, Signals, Stages};
 use crate::reload::Reload;
 use crate::{secrets, service_manager, wiring};
 
-/// Connections of the daemon: two writers, news of feeds, registry, refresher, look-ups and some air.
-const CONNECTIONS: u32 = 12;
+/// Connections of the daemon besides those of the sink: registry, refresher, look-ups, what is derived, and some air.
+const CONNECTIONS: u32 = 9;
 
 /// Runs the daemon.
 pub(super) async fn run(setting: Setting, options: &Serve) -> Result<(), Failure> {
