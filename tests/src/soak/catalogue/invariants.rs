@@ -21,7 +21,7 @@ pub const INVARIANTS: &[Entry] = &[
     invariant(7, "a write under an old lease is refused", &[Process, Simulation("I7"), Test("tests/stories/replicas.rs", "a_daemon_that_was_frozen_longer_than_its_leases_writes_nothing_stale_when_it_wakes")]),
     invariant(8, "delivered only after a receipt", &[SINKS]),
     invariant(9, "no outgoing item is skipped", &[SINKS]),
-    invariant(10, "a sick tenant delays no other", &[Process, Simulation("I10")]),
+    invariant(10, "a sick tenant delays no other", &[Process, Simulation("I10"), Test("crates/microsoft/tests/it/flights.rs", "i10_a_hundred_requests_that_hang_hold_up_nobody_else_at_the_same_host")]),
     invariant(11, "no two redemptions of a tenant at once", &[Process, Simulation("I11"), Test("crates/token-refresher/tests/stories/failovers.rs", "in_five_hundred_failovers_no_two_redemptions_of_a_tenant_overlap_i11")]),
     invariant(12, "redemptions stay within their budget", &[Process, Simulation("I12"), Test("crates/token-refresher/tests/stories/redeeming.rs", "five_thousand_tokens_that_end_in_one_second_are_fresh_within_five_minutes_i12"), Test("crates/token-refresher/tests/stories/load.rs", "five_thousand_paused_tenants_are_kept_alive_together_within_the_rate_i12")]),
     invariant(13, "no secret outside of its place", &[Test("tests/stories/secrets.rs", "no_secret_is_found_outside_of_its_place_whatever_happens")]),
