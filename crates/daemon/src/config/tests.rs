@@ -40,6 +40,7 @@ fn the_defaults_alone_are_a_configuration_and_hold_the_figures_of_the_contract()
     assert_eq!(config.poll.overlap, Duration::from_secs(900));
     assert_eq!(config.poll.first_sync, Duration::from_secs(30 * 86_400));
     assert_eq!((config.budget.graph_per_minute, config.budget.defender_per_hour), (150, 1500));
+    assert_eq!((config.poller().app_graph_per_10s, config.poller().app_defender_per_minute), (130_000, 0));
     assert!(config.database.url.is_none());
     assert_eq!(config.clouds.len(), 5);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
