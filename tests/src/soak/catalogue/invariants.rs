@@ -35,7 +35,7 @@ pub const INVARIANTS: &[Entry] = &[
     invariant(21, "output parses back to what went in", &[SINKS]),
     invariant(22, "a reader of one tenant sees nothing of another", &[Later("readers of their own")]),
     invariant(23, "application roles own nothing", &[Later("readers of their own")]),
-    invariant(24, "whoever is blind knows it within a minute", &[Process, Simulation("I24")]),
+    invariant(24, "whoever is blind knows it within a minute", &[Process, Simulation("I24"), Test("crates/alert-poller/tests/poller/quiet.rs", "i24_whoever_cannot_be_read_any_more_right_after_a_poll_is_told_of_within_the_bound")]),
     invariant(25, "the audit chain cannot be altered unseen", &[Test("crates/tenant-registry/src/audit/verify_tests.rs", "i25_every_change_of_every_field_of_every_entry_is_found"), Test("crates/tenant-registry/tests/stories/auditing.rs", "i25_whatever_is_done_to_the_rows_is_found")]),
     invariant(26, "after offboarding nothing remains", &[Test("tests/stories/offboarding.rs", "i26_after_a_removal_at_most_the_request_in_flight_is_still_made")]),
     invariant(27, "what runs is what was reviewed", &[Later("releases")]),
