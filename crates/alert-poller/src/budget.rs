@@ -7,21 +7,29 @@
 //! Re-reads are counted twice: first against a share of their own, then with everything else. So polling always has
 //! the rest, whatever is being read again: a fifth of each minute, which is far more than a feed that is up to date
 //! needs, and half of each hour, since an hour that is used up is missed for long.
+//!
+//! What Microsoft counts per app, over all of its tenants, is in [`app`].
 
+mod app;
+
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::Audience;
+use domain::{Audience, Source};
 use governor::clock::{Clock, Reference as _};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
+pub(crate) use self::app::{AppBudget, Apps};
 use crate::config::Config;
 use crate::feed::Work;
 
+/// A turn in the line of the app that was not used by so much later is lost: others would have to make way for it.
+const TURN_LASTS: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -115,12 +123,20 @@ pub(crate) struct Allowance {
     /// The other side has asked to be left alone until then.
     graph_blocked: Mutex<Option<Instant>>,
     defender_blocked: Mutex<Option<Instant>>,
+    /// Who has a place in the line of the app, and when his turn is. He has been counted here already.
+    turns: Mutex<BTreeMap<(Source, Work), Instant>>,
 }
 
 impl Allowance {
     /// Unused yet.
     pub(crate) fn new(config: &Config) -> Self {
-        Self { all: Purse::whole(config), again: Purse::again(config), graph_blocked: Mutex::default(), defender_blocked: Mutex::default() }
+        Self {
+            all: Purse::whole(config),
+            again: Purse::again(config),
+            graph_blocked: Mutex::default(),
+            defender_blocked: Mutex::default(),
+            turns: Mutex::default(),
+        }
     }
 
     /// The same tenant's under other limits. Its burst is spent, since nobody knows how much of the last minute was used;
@@ -147,6 +163,20 @@ impl Allowance {
             self.again.take(audience)?;
         }
         self.all.take(audience)
+    }
+
+    /// Goes away and comes back when it is his turn in the line of the app.
+    pub(crate) fn keep_turn(&self, source: Source, work: Work, turn: Instant) {
+        self.turns().insert((source, work), turn);
+    }
+
+    /// His turn, if he has come back for one in time.
+    pub(crate) fn kept_turn(&self, source: Source, work: Work) -> Option<Instant> {
+        self.turns().remove(&(source, work)).filter(|turn| Instant::now() <= *turn + TURN_LASTS)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, BTreeMap<(Source, Work), Instant>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For how long the other side has asked to be left alone, if it has.

@@ -9,8 +9,9 @@ use domain::rehearsal::point;
 use domain::{AccessToken, Clock, HeldTenant, Report, SinkMessage, Source, Trouble, Verdict};
 use microsoft::ApiErrorKind;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::budget::Allowance;
+use crate::budget::{Allowance, AppBudget};
 use crate::config::Config;
 use crate::feed::Work;
 use crate::lanes::{Lanes, Pass, Waited};
@@ -55,7 +56,7 @@ pub(crate) enum NoPage {
     Refused(FetchError),
     /// There is no token, in words. To be asked for again after this, if that is known.
     NoToken { error: String, wait: Option<Duration> },
-    /// The tenant may not be called before this.
+    /// The tenant, or its app, may not call before this.
     NotBefore(Duration),
     /// The slow lane is where this has to wait.
     Crowded,
@@ -69,6 +70,7 @@ pub(crate) struct Caller<S: AlertSource> {
     pub(crate) work: Work,
     pub(crate) pass: Pass,
     allowance: Arc<Allowance>,
+    app: Arc<AppBudget>,
     token: Option<AccessToken>,
 }
 
@@ -79,9 +81,9 @@ impl<S: AlertSource> Caller<S> {
         source: Source,
         work: Work,
         pass: Pass,
-        allowance: Arc<Allowance>,
+        (allowance, app): (Arc<Allowance>, Arc<AppBudget>),
     ) -> Self {
-        Self { shared, tenant, source, work, pass, allowance, token: None }
+        Self { shared, tenant, source, work, pass, allowance, app, token: None }
     }
 
     /// One page, with one more try under a new token when the first one is refused. So much memory is set aside for it.
@@ -166,7 +168,30 @@ impl<S: AlertSource> Caller<S> {
         }
     }
 
+    /// Waits until one more call may be made: first by what this tenant may be asked, then by what its app may.
     async fn budget(&self) -> Result<(), NoPage> {
+        if let Some(wait) = self.left_alone() {
+            return Err(NoPage::NotBefore(wait));
+        }
+        let turn = match self.allowance.kept_turn(self.source, self.work) {
+            Some(turn) => turn,
+            None => {
+                self.tenants_budget().await?;
+                self.app.turn(self.source.audience(), &self.shared.config)
+            }
+        };
+        let wait = turn.saturating_duration_since(Instant::now());
+        if wait > SHORT_WAIT {
+            self.allowance.keep_turn(self.source, self.work, turn);
+            return Err(NoPage::NotBefore(wait));
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep_until(turn).await;
+        }
+        Ok(())
+    }
+
+    async fn tenants_budget(&self) -> Result<(), NoPage> {
         loop {
             match self.allowance.take(self.source.audience(), self.work) {
                 Ok(()) => return Ok(()),

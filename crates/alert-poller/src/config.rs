@@ -26,6 +26,10 @@ pub struct Config {
     pub defender_per_minute: u32,
     /// Calls to Defender for Endpoint per tenant in any hour.
     pub defender_per_hour: u32,
+    /// Calls to Graph per app in any ten seconds, over all tenants and all replicas. Zero: no limit.
+    pub app_graph_per_10s: u32,
+    /// Calls to Defender for Endpoint per app in any minute, over all tenants and all replicas. Zero: no limit.
+    pub app_defender_per_minute: u32,
     /// Polls in flight.
     pub polls_at_once: usize,
     /// Polls in flight of feeds that are slow to answer, apart from the others. Many, since whoever is well again waits
@@ -104,6 +108,8 @@ impl Default for Config {
             graph_per_minute: 150,
             defender_per_minute: 100,
             defender_per_hour: 1500,
+            app_graph_per_10s: 130_000,
+            app_defender_per_minute: 0,
             polls_at_once: 64,
             slow_polls_at_once: 128,
             rereads_at_once: 8,

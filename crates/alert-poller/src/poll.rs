@@ -20,6 +20,8 @@ use crate::metrics;
 use crate::source::{AlertSource, FetchError, Query};
 use crate::walk::{Reaction, Walk};
 
+/// A wait for the budget that is longer is told of (I24).
+const UNSAID: Duration = Duration::from_secs(60);
 /// A feed that was up to date and takes longer to be so again is told of (I24).
 const LONG_WALK: Duration = Duration::from_secs(60);
 
@@ -142,7 +144,7 @@ impl<S: AlertSource> Poll<S> {
                 return Err(wait.map_or(End::Failed { outcome: "no-token", retry_after: None }, End::NoToken));
             }
             Err(NoPage::NotBefore(wait)) => {
-                self.left_alone().await;
+                self.held_back(wait).await;
                 return Err(End::NotBefore(wait));
             }
             Err(NoPage::Crowded) => return Err(self.crowded().await),
@@ -223,18 +225,28 @@ impl<S: AlertSource> Poll<S> {
         self.report(Report::Trouble { fence, origin, trouble }).await;
     }
 
-    /// The source may have asked a re-read, or the tenant's other feed, to wait: this feed is blind all the same (I24).
-    async fn left_alone(&mut self) {
-        let Some(wait) = self.caller.left_alone().filter(|_| self.feed.health != Health::Troubled) else { return };
+    /// The source may have asked a re-read, or the tenant's other feed, to wait; or so many calls are to be made that it takes
+    /// long until it is the turn of this one. This feed is blind all the same (I24).
+    async fn held_back(&mut self, wait: Duration) {
+        if self.feed.health == Health::Troubled {
+            return;
+        }
         let source = self.caller.source;
-        let trouble = Trouble {
-            verdict: Verdict::RetryAfter(wait),
-            reason: format!("the API of {source} asked to be left alone for {} s", wait.as_secs().max(1)),
-            action: "nothing: it is tried again by itself".to_owned(),
-            code: Some("throttled".to_owned()),
-            trace: None,
+        let asked = self.caller.left_alone();
+        let (wait, reason, action, code) = match asked {
+            Some(wait) => {
+                let reason = format!("the API of {source} asked to be left alone for {} s", wait.as_secs().max(1));
+                (wait, reason, "nothing: it is tried again by itself", "throttled")
+            }
+            None if wait > UNSAID => {
+                let reason = format!("the calls that [budget] allows to {source} are used up: it is asked again in {} s", wait.as_secs());
+                (wait, reason, "you, if it lasts: raise that limit if Microsoft allows more, or poll.interval", "budget")
+            }
+            None => return,
         };
-        self.troubled(trouble, Some(wait)).await;
+        let verdict = Verdict::RetryAfter(wait);
+        let trouble = Trouble { verdict, reason, action: action.to_owned(), code: Some(code.to_owned()), trace: None };
+        self.troubled(trouble, asked).await;
     }
 
     /// Too many others are slow, too, for it to be waited for any longer; nobody may be blind unsaid for that (I24).

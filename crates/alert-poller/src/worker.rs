@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::ends::Fatal;
 use self::requests::Answer;
 use crate::again::Again;
-use crate::budget::Allowance;
+use crate::budget::{Allowance, Apps};
 use crate::call::Shared;
 use crate::config::Config;
 use crate::end::End;
@@ -144,6 +144,7 @@ pub struct Poller<S: AlertSource> {
     headline: Option<watch::Sender<Headline>>,
     entries: BTreeMap<FeedKey, Entry<S::Link>>,
     allowances: HashMap<TenantId, Arc<Allowance>>,
+    apps: Apps,
     schedule: Schedule<Job>,
     running: JoinSet<Ended<S::Link>>,
     asking: JoinSet<Answer>,
@@ -166,6 +167,7 @@ impl<S: AlertSource> Poller<S> {
             headline: None,
             entries: BTreeMap::new(),
             allowances: HashMap::new(),
+            apps: Apps::default(),
             schedule: Schedule::new(Instant::now()),
             running: JoinSet::new(),
             asking: JoinSet::new(),

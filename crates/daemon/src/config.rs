@@ -145,6 +145,10 @@ pub(crate) struct BudgetConfig {
     pub(crate) defender_per_minute: u32,
     /// Defender calls per tenant and hour.
     pub(crate) defender_per_hour: u32,
+    /// Graph calls per app and ten seconds, of all tenants and replicas. Zero: no limit.
+    pub(crate) app_graph_per_10s: u32,
+    /// Defender calls per app and minute, of all tenants and replicas. Zero: no limit.
+    pub(crate) app_defender_per_minute: u32,
     /// Redemptions per second and sign-in host.
     pub(crate) token_per_second: u32,
 }
@@ -240,6 +244,8 @@ impl Config {
                 graph_per_minute: raw.budget.graph_per_minute,
                 defender_per_minute: raw.budget.defender_per_minute,
                 defender_per_hour: raw.budget.defender_per_hour,
+                app_graph_per_10s: raw.budget.app_graph_per_10s,
+                app_defender_per_minute: raw.budget.app_defender_per_minute,
                 token_per_second: raw.budget.token_per_second,
             },
             notify: notify::check(&raw.notify)?,

@@ -18,8 +18,16 @@ use crate::telemetry::Level;
 use crate::{secrets, service_manager};
 
 /// Keys that take effect at once, by how they begin.
-const LIVE: &[&str] =
-    &["log.level", "poll.", "ladder.", "budget.graph_per_minute", "budget.defender_per_minute", "budget.defender_per_hour"];
+const LIVE: &[&str] = &[
+    "log.level",
+    "poll.",
+    "ladder.",
+    "budget.graph_per_minute",
+    "budget.defender_per_minute",
+    "budget.defender_per_hour",
+    "budget.app_graph_per_10s",
+    "budget.app_defender_per_minute",
+];
 
 /// What it takes to read the configuration again.
 pub(crate) struct Reload {

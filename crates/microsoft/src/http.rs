@@ -4,28 +4,32 @@
 //! back; plain `http` goes to this machine and nowhere else; every call ends; every body is bounded; and
 //! an access token is attached in exactly one function, which checks where the request goes.
 //!
-//! Two connection pools stand behind it: one that can only speak TLS, and one for hosts of this machine,
-//! which no proxy of the environment ever sees.
+//! Behind it stand two kinds of connections: those that can only speak TLS, and those to hosts of this machine,
+//! which no proxy of the environment ever sees. How many requests share one is settled in [`flight`].
 
 mod body;
 mod failure;
+mod flight;
+mod pool;
 mod resolver;
 mod warmup;
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use domain::rehearsal::bug;
 use domain::token::Bearer;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client, RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder, Response};
 use secrecy::ExposeSecret;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 use zeroize::Zeroizing;
 
-use self::warmup::Warmup;
-use crate::clouds::is_loopback;
+use self::flight::{Flight, Flights};
+use self::pool::{Pool, Way};
 
 pub(crate) use body::{read_error_body, read_page_body, read_secret_body};
 pub(crate) use failure::{Failure, let_through};
@@ -46,6 +50,12 @@ pub struct HttpSettings {
     pub pool_idle_timeout: Duration,
     /// Unused connections kept per host.
     pub pool_max_idle_per_host: usize,
+    /// Requests in flight by one connection of HTTP/2. Less than the hundred that a host commonly allows, and enough for all
+    /// that the poller has in flight while nobody hangs.
+    pub in_flight_per_connection: usize,
+    /// Requests in flight at one host, by all connections together. More than the poller ever has, however many hang: whoever
+    /// meets this limit waits for others.
+    pub in_flight_per_host: usize,
     /// How often an HTTP/2 connection is asked whether it still lives.
     pub keep_alive_interval: Duration,
     /// How long it may take to say so.
@@ -69,6 +79,8 @@ impl Default for HttpSettings {
             page_timeout: Duration::from_secs(120),
             pool_idle_timeout: Duration::from_secs(90),
             pool_max_idle_per_host: 32,
+            in_flight_per_connection: 80,
+            in_flight_per_host: 320,
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(10),
             max_body: 64 * 1024 * 1024,
@@ -89,13 +101,26 @@ pub struct HttpError(String);
 pub struct Http(Arc<Inner>);
 
 struct Inner {
-    /// Speaks TLS only.
-    secure: Client,
-    /// Speaks to this machine only, past every proxy.
-    local: Client,
-    /// Holds back who would open too many connections at once.
-    warmup: Warmup,
+    flights: Flights,
+    first: Pool,
+    /// Those that are only there once they are needed.
+    more: Vec<OnceLock<Option<Pool>>>,
     settings: HttpSettings,
+}
+
+/// An answer whose body may still be on its way.
+pub(crate) struct Reply {
+    response: Response,
+    /// Ends with the body.
+    _flight: Flight,
+}
+
+impl Deref for Reply {
+    type Target = Response;
+
+    fn deref(&self) -> &Response {
+        &self.response
+    }
 }
 
 impl std::fmt::Debug for Http {
@@ -110,36 +135,9 @@ impl Http {
     /// # Errors
     /// When the machine has no usable certificate store, or an extra certificate cannot be read.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
-        let roots: Result<Vec<_>, _> = settings.extra_roots.iter().map(|der| Certificate::from_der(der)).collect();
-        let roots = roots.map_err(|error| HttpError(failure::innermost(&error)))?;
-        let builder = || {
-            let builder = Client::builder()
-                .user_agent(concat!("tocsin/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .referer(false)
-                .connect_timeout(settings.connect_timeout)
-                .read_timeout(settings.read_timeout)
-                .timeout(settings.page_timeout)
-                .pool_idle_timeout(settings.pool_idle_timeout)
-                .pool_max_idle_per_host(settings.pool_max_idle_per_host)
-                .http2_keep_alive_interval(settings.keep_alive_interval)
-                .http2_keep_alive_timeout(settings.keep_alive_timeout)
-                .http2_keep_alive_while_idle(true)
-                .tls_version_min(reqwest::tls::Version::TLS_1_2)
-                .tls_certs_merge(roots.clone());
-            match &settings.resolver {
-                Some(resolver) => builder.dns_resolver(resolver.clone()),
-                None => builder,
-            }
-        };
-        let mut secure = builder().https_only(true);
-        if !settings.system_proxy {
-            secure = secure.no_proxy();
-        }
-        let build = |builder: reqwest::ClientBuilder| builder.build().map_err(|error| HttpError(failure::innermost(&error)));
-        let warmup = Warmup::new(settings.pool_idle_timeout);
-        Ok(Self(Arc::new(Inner { secure: build(secure)?, local: build(builder().no_proxy())?, warmup, settings })))
+        let flights = Flights::new(settings.in_flight_per_connection, settings.in_flight_per_host);
+        let more = (1..flights.pools()).map(|_| OnceLock::new()).collect();
+        Ok(Self(Arc::new(Inner { flights, first: Pool::new(&settings)?, more, settings })))
     }
 
     pub(crate) fn settings(&self) -> &HttpSettings {
@@ -153,28 +151,25 @@ impl Http {
         allow_plaintext: bool,
         form: Zeroizing<Vec<u8>>,
         client_request_id: &str,
-    ) -> Result<Response, Failure> {
-        let request = self
-            .client_for(url, allow_plaintext)?
-            .post(url.clone())
-            .timeout(self.0.settings.sign_in_timeout)
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(ACCEPT, "application/json")
-            .header("client-request-id", client_request_id)
-            // The owner wipes the form when the last handle on it is dropped.
-            .body(Bytes::from_owner(form));
-        self.send(url, request).await
+    ) -> Result<Reply, Failure> {
+        // The owner wipes the form when the last handle on it is dropped.
+        let form = Bytes::from_owner(form);
+        let request = |client: &Client| {
+            client
+                .post(url.clone())
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header(ACCEPT, "application/json")
+                .header("client-request-id", client_request_id)
+                .body(form)
+        };
+        self.send(url, allow_plaintext, self.0.settings.sign_in_timeout, request).await
     }
 
     /// Gets something public from the sign-in service: nothing secret is sent.
-    pub(crate) async fn get_public(&self, url: &Url, allow_plaintext: bool, client_request_id: &str) -> Result<Response, Failure> {
-        let request = self
-            .client_for(url, allow_plaintext)?
-            .get(url.clone())
-            .timeout(self.0.settings.sign_in_timeout)
-            .header(ACCEPT, "application/json")
-            .header("client-request-id", client_request_id);
-        self.send(url, request).await
+    pub(crate) async fn get_public(&self, url: &Url, allow_plaintext: bool, client_request_id: &str) -> Result<Reply, Failure> {
+        let request =
+            |client: &Client| client.get(url.clone()).header(ACCEPT, "application/json").header("client-request-id", client_request_id);
+        self.send(url, allow_plaintext, self.0.settings.sign_in_timeout, request).await
     }
 
     /// Gets a page with an access token, if `url` is at the origin of `base`.
@@ -187,53 +182,54 @@ impl Http {
         allow_plaintext: bool,
         bearer: &Bearer,
         client_request_id: &str,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Reply, Failure> {
         if !at_home(url, base) {
             return Err(Failure::Elsewhere);
         }
-        let client = self.client_for(url, allow_plaintext)?;
         let secret = bearer.expose_secret();
         let mut text = Zeroizing::new(Vec::with_capacity("Bearer ".len() + secret.len()));
         text.extend_from_slice(b"Bearer ");
         text.extend_from_slice(secret.as_bytes());
         let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(text)).map_err(|_| Failure::Unwritable)?;
         header.set_sensitive(true);
-        let request = client
-            .get(url.clone())
-            .timeout(self.0.settings.page_timeout)
-            .header(AUTHORIZATION, header)
-            .header(ACCEPT, "application/json")
-            // Without it Graph replaces every product that is newer than its first list by one word.
-            .header("prefer", "include-unknown-enum-members")
-            .header("client-request-id", client_request_id);
-        self.send(url, request).await
+        let request = |client: &Client| {
+            client
+                .get(url.clone())
+                .header(AUTHORIZATION, header)
+                .header(ACCEPT, "application/json")
+                // Without it Graph replaces every product that is newer than its first list by one word.
+                .header("prefer", "include-unknown-enum-members")
+                .header("client-request-id", client_request_id)
+        };
+        self.send(url, allow_plaintext, self.0.settings.page_timeout, request).await
     }
 
-    async fn send(&self, url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
-        let warmup = &self.0.warmup;
-        let _place = warmup.turn(url).await;
-        match request.send().await {
-            Ok(answer) => {
-                warmup.answered(url);
-                Ok(answer)
-            }
-            Err(error) => {
-                if error.is_connect() {
-                    warmup.unreachable(url);
-                }
-                Err(error.into())
-            }
-        }
+    /// Sends one request. All of it has to be over `within` that time: waiting for a place, the answer, and its body.
+    async fn send(
+        &self,
+        url: &Url,
+        allow_plaintext: bool,
+        within: Duration,
+        request: impl FnOnce(&Client) -> RequestBuilder,
+    ) -> Result<Reply, Failure> {
+        let way = Way::to(url, allow_plaintext)?;
+        let until = Instant::now() + within;
+        let flight = timeout_at(until, self.0.flights.begin(url)).await.ok().flatten().ok_or(Failure::TimedOut)?;
+        let response = self.pool(flight.pool()).send(way, url, until, request).await?;
+        Ok(Reply { response, _flight: flight })
     }
 
-    /// The pool for an address; none for one that must not be called.
-    fn client_for(&self, url: &Url, allow_plaintext: bool) -> Result<&Client, Failure> {
-        match (url.scheme(), is_loopback(url)) {
-            ("https", false) => Ok(&self.0.secure),
-            ("https", true) => Ok(&self.0.local),
-            ("http", true) if allow_plaintext => Ok(&self.0.local),
-            _ => Err(Failure::Elsewhere),
-        }
+    /// The pool of this number. One that cannot be made, though the first could, is made up for by the first.
+    fn pool(&self, number: usize) -> &Pool {
+        let more = number.checked_sub(1).and_then(|number| self.0.more.get(number));
+        let made = more.and_then(|pool| pool.get_or_init(|| self.another_pool()).as_ref());
+        made.unwrap_or(&self.0.first)
+    }
+
+    fn another_pool(&self) -> Option<Pool> {
+        tracing::debug!("many requests are in flight at one host: another connection carries what is more");
+        let pool = Pool::new(&self.0.settings);
+        pool.inspect_err(|error| tracing::warn!(%error, "many requests are in flight at one host, and all go by one connection")).ok()
     }
 }
 
@@ -255,18 +251,6 @@ pub(crate) fn at_home(url: &Url, base: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn plain_http_reaches_this_machine_only() {
-        let http = Http::new(HttpSettings::default()).unwrap();
-        let may = |url: &str, allow| http.client_for(&Url::parse(url).unwrap(), allow).is_ok();
-        assert!(may("https://graph.microsoft.com", false));
-        assert!(may("http://127.0.0.1:1", true));
-        assert!(!may("http://127.0.0.1:1", false));
-        assert!(!may("http://graph.microsoft.com", true));
-        assert!(!may("ftp://127.0.0.1", true));
-        assert!(!may("file:///etc/passwd", true));
-    }
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {

@@ -90,6 +90,7 @@ impl<S: AlertSource> Poller<S> {
     fn caller(&mut self, key: FeedKey, work: Work, pass: Pass) -> Option<Caller<S>> {
         let entry = self.entries.get(&key)?;
         let allowance = self.allowances.entry(key.tenant).or_insert_with(|| Arc::new(Allowance::new(&self.shared.config)));
-        Some(Caller::new(Arc::clone(&self.shared), Arc::clone(&entry.tenant), key.source, work, pass, Arc::clone(allowance)))
+        let budgets = (Arc::clone(allowance), self.apps.of(&entry.tenant, &self.tenants));
+        Some(Caller::new(Arc::clone(&self.shared), Arc::clone(&entry.tenant), key.source, work, pass, budgets))
     }
 }

@@ -1,5 +1,6 @@
 //! Stories of the poller as a whole, on paused time.
 
+mod apps;
 mod comparisons;
 mod failures;
 mod first_contact;

@@ -7,10 +7,7 @@ use humantime::format_duration as words;
 use super::raw;
 use super::{ConfigError, PollConfig};
 
-/// A customer that was not read for a quarter of an hour counts as not read, here and in the alert rules: that has to be three
-/// polls at least (I24).
-const LONGEST_QUIET: Duration = Duration::from_secs(5 * 60);
-/// Who is blind is to know it within this.
+/// Who is blind is to know it within this (I24), also at whom nothing happens.
 const PROMISE: Duration = Duration::from_secs(60);
 
 /// Checks how often is asked, and for how much.
@@ -29,17 +26,17 @@ pub(super) fn check(raw: &raw::Poll, warnings: &mut Vec<String>) -> Result<PollC
             words(interval)
         )));
     }
-    if quiet_interval > interval && quiet_interval > LONGEST_QUIET {
+    if quiet_interval > interval && quiet_interval > PROMISE {
         return Err(ConfigError(format!(
-            "poll.quiet_interval = {} is longer than {}, and who was not read for a quarter of an hour counts as not read at all; use at most {1}",
+            "poll.quiet_interval = {} is over a minute, and that a quiet customer cannot be read any more is to be known within one; use at most {}, or 0s to ask everybody alike",
             words(quiet_interval),
-            words(LONGEST_QUIET)
+            words(PROMISE.max(interval))
         )));
     }
-    if quiet_interval > interval && quiet_interval > PROMISE {
+    if interval > PROMISE {
         warnings.push(format!(
-            "poll.quiet_interval = {} is over a minute: that a quiet customer cannot be read any more is noticed so much later, and not within a minute",
-            words(quiet_interval)
+            "poll.interval = {} is over a minute: that a customer cannot be read any more is noticed so much later, and not within a minute",
+            words(interval)
         ));
     }
     Ok(PollConfig { interval, quiet_interval, overlap, first_sync, source_keeps, page_size })

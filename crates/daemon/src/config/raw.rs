@@ -158,6 +158,10 @@ pub(super) struct Budget {
     #[serde(deserialize_with = "count")]
     pub(super) defender_per_hour: u32,
     #[serde(deserialize_with = "count")]
+    pub(super) app_graph_per_10s: u32,
+    #[serde(deserialize_with = "count")]
+    pub(super) app_defender_per_minute: u32,
+    #[serde(deserialize_with = "count")]
     pub(super) token_per_second: u32,
 }
 

@@ -29,6 +29,8 @@ impl Config {
             graph_per_minute: self.budget.graph_per_minute,
             defender_per_minute: self.budget.defender_per_minute,
             defender_per_hour: self.budget.defender_per_hour,
+            app_graph_per_10s: self.budget.app_graph_per_10s,
+            app_defender_per_minute: self.budget.app_defender_per_minute,
             ..alert_poller::Config::default()
         }
     }

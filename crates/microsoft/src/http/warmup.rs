@@ -92,7 +92,7 @@ impl Warmup {
 }
 
 /// Scheme, host and port.
-fn name(url: &Url) -> &str {
+pub(super) fn name(url: &Url) -> &str {
     &url[..Position::BeforePath]
 }
 

@@ -6,6 +6,7 @@ mod alerts;
 mod answers;
 mod common;
 mod faults;
+mod flights;
 mod gzip;
 mod hostile;
 mod links;

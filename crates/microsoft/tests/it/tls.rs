@@ -11,6 +11,7 @@ use microsoft::{HttpSettings, Resolver};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::CryptoProvider;
@@ -163,10 +164,16 @@ impl TlsServer {
     }
 }
 
-/// A server that speaks HTTP/2 over TLS, answers every request with the same body and counts its connections.
+/// How many requests a server of HTTP/2 lets be in flight by one connection.
+pub(crate) const STREAMS: usize = 100;
+
+/// A server that speaks HTTP/2 over TLS, answers every request with the same body and counts its connections. A request
+/// with the token `hangs` is never answered.
 pub(crate) struct H2Server {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// How many requests hang.
+    pub(crate) hanging: watch::Receiver<usize>,
 }
 
 impl H2Server {
@@ -179,22 +186,33 @@ impl H2Server {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = connections.clone();
+        let (hangs, hanging) = watch::channel(0);
+        let hangs = Arc::new(hangs);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                let acceptor = acceptor.clone();
+                let (acceptor, hangs) = (acceptor.clone(), hangs.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(handshake).await;
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let streams = u32::try_from(STREAMS).unwrap();
+                    let Ok(mut connection) = h2::server::Builder::new().max_concurrent_streams(streams).handshake(stream).await else {
+                        return;
+                    };
+                    let mut unanswered = Vec::new();
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        if request.headers().get("authorization").is_some_and(|token| token == "Bearer hangs") {
+                            unanswered.push(respond);
+                            hangs.send_modify(|count| *count += 1);
+                            continue;
+                        }
                         let Ok(mut answer) = respond.send_response(http::Response::new(()), false) else { continue };
                         let _ = answer.send_data(Bytes::from_static(body.as_bytes()), true);
                     }
                 });
             }
         });
-        Self { address, connections }
+        Self { address, connections, hanging }
     }
 
     pub(crate) fn connections(&self) -> usize {

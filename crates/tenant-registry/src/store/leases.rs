@@ -4,6 +4,13 @@
 //! `unique (tenant, epoch)` makes the epoch a key column. A writer takes `for key share` on the row of
 //! its own epoch; renewing changes no key column and passes it, a claim changes the epoch and does
 //! not: it leaves such a row out (`skip locked`) until the writer has committed.
+//!
+//! Claiming, renewing and giving back are one statement each, however many tenants it is about. No two of them wait for each other
+//! crosswise: each touches rows of its own replica only, but for a claim, which passes over what is locked, and for what is done
+//! after a replica that is gone.
+//!
+//! No index has `holder` or `expires_at`, and half of each page is empty (`0020_room_for_renewals.sql`): a renewal of ten thousand
+//! leases writes into no index and leaves the table as large as it is.
 
 use std::time::Duration;
 
@@ -22,6 +29,9 @@ pub(crate) async fn create(tx: &mut PgTransaction<'_>, tenant: TenantId) -> Resu
 }
 
 /// Extends all leases of `me` that have not expired; returns how many there are.
+///
+/// It need not be told which, nor under which epochs: a replica has another id at every start, so whatever it holds it has
+/// claimed itself, and has read since. If there are fewer than it knew of, reading what it holds ([`held`]) shows which are lost.
 pub(crate) async fn renew(tx: &mut PgTransaction<'_>, me: ReplicaId, lease: Duration) -> Result<u64, sqlx::Error> {
     let result = sqlx::query(
         "-- leases::renew

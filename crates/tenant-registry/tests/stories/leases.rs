@@ -66,6 +66,38 @@ async fn a_lease_that_went_elsewhere_is_noticed_at_the_next_renewal(pool: PgPool
 }
 
 #[sqlx::test(migrations = "../../migrations")]
+async fn renewing_very_many_leases_writes_into_no_index_and_those_that_went_elsewhere_are_told_apart(pool: PgPool) {
+    let world = world(pool).await;
+    let many = "with made as (
+                    insert into tocsin.tenant (tenant, name, cloud, app, sources, state)
+                    select lpad(to_hex(n), 32, '0')::uuid, 'customer ' || n, 'global', 'main', '{graph-alerts}', 'active'
+                    from generate_series(1, 2000) n
+                    returning tenant
+                )
+                insert into tocsin.lease (tenant) select tenant from made";
+    sqlx::query(many).execute(&world.pool).await.unwrap();
+    let mut worker = world.worker_with(Config { full_read_every: Duration::from_secs(600), ..quick() });
+    worker.holding(2000).await;
+
+    // Counters are shown about a second after what they count. The claim and the first renewals are before the pages are as they stay.
+    let written = || async {
+        let sql = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relid = 'tocsin.lease'::regclass";
+        sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(&world.pool).await.unwrap()
+    };
+    let early = eventually("the first renewals", written, |(all, _)| *all >= 10_000).await;
+    let later = eventually("ten more", written, |(all, _)| *all >= early.0 + 20_000).await;
+    let (all, within_their_page) = (later.0 - early.0, later.1 - early.1);
+    assert!(within_their_page * 10 >= all * 9, "{within_their_page} of {all} renewals stayed in their page");
+
+    let elsewhere = "update tocsin.lease set epoch = epoch + 1, holder = '00000000-0000-0000-0000-00000000dead'
+                     where tenant in (lpad(to_hex(7), 32, '0')::uuid, lpad(to_hex(1999), 32, '0')::uuid)";
+    sqlx::query(elsewhere).execute(&world.pool).await.unwrap();
+    let set = worker.holding(1998).await;
+    assert!(!set.tenants.contains_key(&id(7)) && !set.tenants.contains_key(&id(1999)));
+    worker.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
 async fn i11_a_tenant_on_its_way_to_another_replica_is_published_no_more_but_held_for_a_while(pool: PgPool) {
     let world = world(pool).await.with_tenants(4).await;
     let mut first = world.worker();
