@@ -2,6 +2,7 @@
 
 pub mod charts;
 pub mod drain;
+mod figures;
 pub mod handover;
 pub mod idle;
 pub mod ingest;
