@@ -3,6 +3,7 @@
 pub mod charts;
 pub mod drain;
 mod figures;
+pub mod growth;
 pub mod handover;
 pub mod idle;
 pub mod ingest;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use e2e::measure::Spans;
+use e2e::measure::growth::{self, Grown, growth};
 use e2e::measure::handover::{Ending, takeovers};
 use e2e::measure::idle::{PLACES, Place, QUICK, idle};
 use e2e::measure::ingest::{Pass, ingest, lines};
@@ -25,7 +26,8 @@ use serde_json::json;
 /// Measure; without a name, everything.
 #[derive(Parser)]
 struct Options {
-    /// Only the benchmarks whose name contains this; `ingest_alone` is `ingest` without the programs that it is compared with.
+    /// Only the benchmarks whose name contains this; `ingest_alone` is `ingest` without the programs that it is compared with,
+    /// and `growth_10m` is measured by this name only.
     name: Option<String>,
     /// Each figure is the median of so many runs.
     #[arg(long, default_value_t = 3)]
@@ -97,6 +99,26 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         }
         server.stop().await?;
         nothing_is_wrong(seen.iter().flat_map(|run| [run.tocsin.all(), run.without_links.all()]).flatten())?;
+    }
+    let sizes = sizes(options);
+    if !sizes.is_empty() {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let new = options.alerts.unwrap_or(if options.quick { 3000 } else { 20_000 });
+        let mut seen = Vec::new();
+        for stored in sizes {
+            let times = if stored >= growth::VERY_MANY { 1 } else { options.runs() };
+            let mut runs = Vec::new();
+            for run in 0..times {
+                runs.push(growth(server.url(), stored, new as usize, run as u64).await?);
+            }
+            seen.push(Grown { stored, runs });
+        }
+        for line in growth::lines(&seen) {
+            println!("{line}");
+        }
+        server.stop().await?;
+        nothing_is_wrong(seen.iter().flat_map(|size| &size.runs).flatten())?;
     }
     let places: &[Place] = if options.quick { &QUICK } else { &PLACES };
     let places: Vec<Place> = places.iter().copied().filter(|place| wanted(&place.name())).collect();
@@ -181,6 +203,16 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many alerts are stored before, for each bench of growth that is wanted.
+fn sizes(options: &Options) -> Vec<u64> {
+    if options.name == Some(growth::name(growth::VERY_MANY)) {
+        return vec![growth::STORED[0], growth::VERY_MANY];
+    }
+    let sizes: &[u64] = if options.quick { &growth::QUICK } else { &growth::STORED };
+    let wanted = |stored: &u64| options.name.as_deref().is_none_or(|part| growth::name(*stored).contains(part));
+    sizes.iter().copied().filter(wanted).collect()
 }
 
 /// A rate at which something is lost is no rate.
