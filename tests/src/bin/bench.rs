@@ -19,6 +19,7 @@ use e2e::measure::pages::{first_sync, full_page};
 use e2e::measure::peers::Peer;
 use e2e::measure::pictures::pictures;
 use e2e::measure::refresh::refresh_all;
+use e2e::measure::replicas::{self, PROCESSES, replicas};
 use e2e::measure::start::starts;
 use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
@@ -119,6 +120,24 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         }
         server.stop().await?;
         nothing_is_wrong(seen.iter().flat_map(|size| &size.runs).flatten())?;
+    }
+    if wanted("replicas") {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let alerts = options.alerts.unwrap_or(if options.quick { 3000 } else { 40_000 });
+        let mut seen = Vec::new();
+        for run in 0..options.runs() {
+            let mut shared = Vec::new();
+            for processes in PROCESSES {
+                shared.push(replicas(server.url(), processes, alerts as usize, run as u64).await?);
+            }
+            seen.push(shared);
+        }
+        for line in replicas::lines(&seen) {
+            println!("{line}");
+        }
+        server.stop().await?;
+        nothing_is_wrong(seen.iter().flatten().map(|shared| &shared.pass))?;
     }
     let places: &[Place] = if options.quick { &QUICK } else { &PLACES };
     let places: Vec<Place> = places.iter().copied().filter(|place| wanted(&place.name())).collect();
