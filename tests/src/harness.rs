@@ -1,5 +1,6 @@
 //! Building a small world, and counting what it came to.
 
+pub mod archive;
 pub mod browser;
 pub mod canary;
 pub mod changes;
@@ -25,6 +26,7 @@ pub mod terminal;
 pub mod visitor;
 pub mod world;
 
+pub use archive::{ARCHIVED_BEFORE, archive};
 pub use browser::Browser;
 pub use changes::Changes;
 pub use elsewhere::serve_elsewhere;

@@ -2,6 +2,8 @@
 
 pub mod charts;
 pub mod drain;
+mod figures;
+pub mod growth;
 pub mod handover;
 pub mod idle;
 pub mod ingest;
@@ -10,6 +12,7 @@ pub mod pages;
 pub mod peers;
 pub mod pictures;
 pub mod refresh;
+pub mod replicas;
 pub mod rotation;
 pub mod start;
 
@@ -22,13 +25,18 @@ use crate::harness::{Setup, TestDatabase, World};
 
 /// A world on this server, or on the one that `DATABASE_URL` names; every customer is imported.
 async fn world_on(server: Option<&str>, setup: Setup) -> anyhow::Result<World> {
+    let world = empty_world_on(server, setup).await?;
+    world.import_all().await?;
+    Ok(world)
+}
+
+/// The same with no customer yet.
+async fn empty_world_on(server: Option<&str>, setup: Setup) -> anyhow::Result<World> {
     let database = match server {
         Some(url) => TestDatabase::create_on(url).await?,
         None => TestDatabase::create().await?,
     };
-    let world = World::build_on(setup, Some(database)).await?;
-    world.import_all().await?;
-    Ok(world)
+    World::build_on(setup, Some(database)).await
 }
 
 /// The process above all others of the server.

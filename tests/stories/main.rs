@@ -1,5 +1,6 @@
 //! Whole-system stories; one module each.
 
+mod archive;
 mod auditing;
 mod bad_input;
 mod commands;

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use clap::Parser;
 use e2e::measure::Spans;
+use e2e::measure::growth::{self, Grown, growth};
 use e2e::measure::handover::{Ending, takeovers};
 use e2e::measure::idle::{PLACES, Place, QUICK, idle};
-use e2e::measure::ingest::{ingest, lines};
+use e2e::measure::ingest::{Pass, ingest, lines};
 use e2e::measure::neighbours::{Neighbourhood, measure_neighbours};
 use e2e::measure::pages::{first_sync, full_page};
 use e2e::measure::peers::Peer;
 use e2e::measure::pictures::pictures;
 use e2e::measure::refresh::refresh_all;
+use e2e::measure::replicas::{self, PROCESSES, replicas};
 use e2e::measure::start::starts;
 use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
@@ -25,12 +27,13 @@ use serde_json::json;
 /// Measure; without a name, everything.
 #[derive(Parser)]
 struct Options {
-    /// Only the benchmarks whose name contains this; `ingest_alone` is `ingest` without the programs that it is compared with.
+    /// Only the benchmarks whose name contains this; `ingest_alone` is `ingest` without the programs that it is compared with,
+    /// and `growth_10m` is measured by this name only.
     name: Option<String>,
     /// Each figure is the median of so many runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// So many alerts in a database that is asked, instead of a million; or to be read, instead of 100,000.
+    /// So many alerts in a database that is asked, instead of a million; or to be read, instead of what each reads by itself.
     #[arg(long)]
     alerts: Option<u32>,
     /// One run of each with few alerts: shows that it works, and says nothing about speed.
@@ -96,9 +99,45 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             println!("{line}");
         }
         server.stop().await?;
-        // A rate at which something is lost is no rate.
-        let wrong: usize = seen.iter().flat_map(|run| run.tocsin.all()).map(|pass| pass.lost + pass.doubled).sum();
-        anyhow::ensure!(wrong == 0, "tocsin has lost or doubled {wrong} alerts, see above");
+        nothing_is_wrong(seen.iter().flat_map(|run| [run.tocsin.all(), run.without_links.all()]).flatten())?;
+    }
+    let sizes = sizes(options);
+    if !sizes.is_empty() {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let new = options.alerts.unwrap_or(if options.quick { 3000 } else { 20_000 });
+        let mut seen = Vec::new();
+        for stored in sizes {
+            let times = if stored >= growth::VERY_MANY { 1 } else { options.runs() };
+            let mut runs = Vec::new();
+            for run in 0..times {
+                runs.push(growth(server.url(), stored, new as usize, run as u64).await?);
+            }
+            seen.push(Grown { stored, runs });
+        }
+        for line in growth::lines(&seen) {
+            println!("{line}");
+        }
+        server.stop().await?;
+        nothing_is_wrong(seen.iter().flat_map(|size| &size.runs).flatten())?;
+    }
+    if wanted("replicas") {
+        let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
+        let server = server(&folder).await?;
+        let alerts = options.alerts.unwrap_or(if options.quick { 3000 } else { 40_000 });
+        let mut seen = Vec::new();
+        for run in 0..options.runs() {
+            let mut shared = Vec::new();
+            for processes in PROCESSES {
+                shared.push(replicas(server.url(), processes, alerts as usize, run as u64).await?);
+            }
+            seen.push(shared);
+        }
+        for line in replicas::lines(&seen) {
+            println!("{line}");
+        }
+        server.stop().await?;
+        nothing_is_wrong(seen.iter().flatten().map(|shared| &shared.pass))?;
     }
     let places: &[Place] = if options.quick { &QUICK } else { &PLACES };
     let places: Vec<Place> = places.iter().copied().filter(|place| wanted(&place.name())).collect();
@@ -182,6 +221,23 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             server.stop().await?;
         }
     }
+    Ok(())
+}
+
+/// How many alerts are stored before, for each bench of growth that is wanted.
+fn sizes(options: &Options) -> Vec<u64> {
+    if options.name == Some(growth::name(growth::VERY_MANY)) {
+        return vec![growth::STORED[0], growth::VERY_MANY];
+    }
+    let sizes: &[u64] = if options.quick { &growth::QUICK } else { &growth::STORED };
+    let wanted = |stored: &u64| options.name.as_deref().is_none_or(|part| growth::name(*stored).contains(part));
+    sizes.iter().copied().filter(wanted).collect()
+}
+
+/// A rate at which something is lost is no rate.
+fn nothing_is_wrong<'a>(passes: impl Iterator<Item = &'a Pass>) -> anyhow::Result<()> {
+    let wrong: usize = passes.map(|pass| pass.lost + pass.doubled).sum();
+    anyhow::ensure!(wrong == 0, "tocsin has lost or doubled {wrong} alerts, see above");
     Ok(())
 }
 

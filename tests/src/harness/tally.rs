@@ -48,6 +48,15 @@ impl Tally {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn take(ledger: &Ledger, pool: &PgPool) -> anyhow::Result<Self> {
+        Self::take_since(ledger, pool, "-infinity").await
+    }
+
+    /// The same where other alerts were stored before the ledger began: of what is stored, only that counts which was written
+    /// since this moment, in the words of Postgres.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn take_since(ledger: &Ledger, pool: &PgPool, since: &str) -> anyhow::Result<Self> {
         let mut tally = Self::default();
         // All of it at one instant: what is stored meanwhile must not be there in one list and missing in another.
         let mut at_once = pool.begin_with("begin isolation level repeatable read read only").await?;
@@ -81,8 +90,9 @@ impl Tally {
         tally.versions_published = must.len();
 
         let mut stored: BTreeSet<Place> = BTreeSet::new();
-        let sql = "select directory_id, source, alert_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex') from dash.alert_version";
-        for row in sqlx::query(sql).fetch_all(&mut *at_once).await? {
+        let sql = "select directory_id, source, alert_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex')
+                   from dash.alert_version where stored_at >= $1::timestamptz";
+        for row in sqlx::query(sql).bind(since).fetch_all(&mut *at_once).await? {
             let source =
                 if row.try_get::<&str, _>(1)? == Source::MdeAlerts.name() { Source::MdeAlerts.name() } else { Source::GraphAlerts.name() };
             let place = (row.try_get(0)?, source, row.try_get(2)?, row.try_get(3)?);
@@ -96,8 +106,9 @@ impl Tally {
         }
         tally.lost = must.difference(&stored).map(words).collect();
 
-        let sql = "select directory_id, alert_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex') from dash.alert";
-        for row in sqlx::query(sql).fetch_all(&mut *at_once).await? {
+        let sql = "select directory_id, alert_id, encode(sha256(convert_to(raw::text, 'UTF8')), 'hex')
+                   from dash.alert where last_stored_at >= $1::timestamptz";
+        for row in sqlx::query(sql).bind(since).fetch_all(&mut *at_once).await? {
             let key: (Uuid, String) = (row.try_get(0)?, row.try_get(1)?);
             tally.stored += 1;
             let hash: String = row.try_get(2)?;

@@ -27,8 +27,11 @@ pub struct Bar {
     pub parts: Vec<f64>,
 }
 
-/// Every chart of which these lines hold at least one bar.
+/// Every chart of which these lines hold at least one bar. Of two lines of one name the later one counts.
 pub fn charts(lines: &[Value]) -> Vec<Chart> {
+    let again = |at: usize| lines[at + 1..].iter().any(|later| later["bench"] == lines[at]["bench"]);
+    let lines: Vec<Value> = (0..lines.len()).filter(|at| !again(*at)).map(|at| lines[at].clone()).collect();
+    let lines = lines.as_slice();
     let all = [
         Chart {
             name: "ingest-cpu",
@@ -53,6 +56,12 @@ pub fn charts(lines: &[Value]) -> Vec<Chart> {
             title: "CPU seconds for 1,000 polls that find nothing, by customers",
             parts: &["daemon", "Postgres"],
             bars: lines.iter().filter_map(idle).collect(),
+        },
+        Chart {
+            name: "growth",
+            title: "CPU seconds for 100,000 alerts, by how many are stored already",
+            parts: &["daemon", "Postgres"],
+            bars: ["first", "again"].iter().flat_map(|pass| lines.iter().filter_map(move |line| grown(line, pass))).collect(),
         },
     ];
     all.into_iter().filter(|chart| !chart.bars.is_empty()).collect()
@@ -89,10 +98,20 @@ fn idle(line: &Value) -> Option<Bar> {
     Some(Bar { label: format!("{} every {interval} s", figure(tenants)), parts })
 }
 
+fn grown(line: &Value, pass: &str) -> Option<Bar> {
+    let name = line["bench"].as_str()?;
+    if !(name.starts_with("growth_") && name.ends_with(&format!("_{pass}_cpu"))) {
+        return None;
+    }
+    let what = if pass == "first" { "new" } else { "read again" };
+    let parts = vec![line["program_per_100000"].as_f64()?, line["postgres_per_100000"].as_f64()?];
+    Some(Bar { label: format!("{what}, {} stored", figure(line["stored"].as_f64()?)), parts })
+}
+
 /// A bar for each line of these names that holds what it takes.
 fn each(lines: &[Value], named: Named, parts: impl Fn(&Value) -> Option<Vec<f64>>) -> Vec<Bar> {
     let bar = |(name, label): &(&str, &str)| {
-        let line = lines.iter().rev().find(|line| line["bench"] == *name)?;
+        let line = lines.iter().find(|line| line["bench"] == *name)?;
         Some(Bar { label: (*label).to_owned(), parts: parts(line)? })
     };
     named.iter().filter_map(bar).collect()
@@ -161,11 +180,13 @@ fn figure(value: f64) -> String {
     } else {
         2
     };
-    let text = format!("{value:.digits$}");
-    match text.len() {
-        length if digits == 0 && length > 3 => format!("{},{}", &text[..length - 3], &text[length - 3..]),
-        _ => text,
+    let mut text = format!("{value:.digits$}");
+    if digits == 0 {
+        for place in (1..text.len()).rev().filter(|place| (text.len() - place).is_multiple_of(3)).collect::<Vec<_>>() {
+            text.insert(place, ',');
+        }
     }
+    text
 }
 
 #[cfg(test)]
@@ -179,13 +200,19 @@ mod tests {
         let lines = [
             json!({ "bench": "ingest_first", "read": 50_000.0, "program_cpu_s": 1.0, "postgres_cpu_s": 2.0, "derived_later_cpu_s": 0.5, "alerts_per_s": 21_234.5 }),
             json!({ "bench": "ingest_dlt", "skipped": "no network" }),
+            json!({ "bench": "idle_10000", "tenants": 10_000, "interval_s": 30, "value": 0.9, "postgres_per_1000": 0.9 }),
+            json!({ "bench": "growth_1m_first_cpu", "stored": 1_000_000, "value": 9.0, "program_per_100000": 3.0, "postgres_per_100000": 6.0 }),
+            json!({ "bench": "growth_1m_rate", "stored": 1_000_000, "value": 9.0 }),
+            json!({ "bench": "growth_10k_again_cpu", "stored": 10_000, "value": 2.0, "program_per_100000": 1.5, "postgres_per_100000": 0.5 }),
             json!({ "bench": "idle_10000", "tenants": 10_000, "interval_s": 30, "value": 0.2, "postgres_per_1000": 0.1 }),
         ];
         let charts = charts(&lines);
         let names: Vec<_> = charts.iter().map(|chart| chart.name).collect();
-        assert_eq!(names, ["ingest-cpu", "ingest-rate", "idle-cpu"]);
+        assert_eq!(names, ["ingest-cpu", "ingest-rate", "idle-cpu", "growth"]);
         assert_eq!(charts[0].bars, [Bar { label: "first sync: tocsin".to_owned(), parts: vec![2.0, 4.0, 1.0] }]);
         assert_eq!(charts[2].bars, [Bar { label: "10,000 every 30 s".to_owned(), parts: vec![0.2, 0.1] }]);
+        let new = Bar { label: "new, 1,000,000 stored".to_owned(), parts: vec![3.0, 6.0] };
+        assert_eq!(charts[3].bars, [new, Bar { label: "read again, 10,000 stored".to_owned(), parts: vec![1.5, 0.5] }]);
         let svg = charts[1].svg();
         assert!(svg.contains(">21,234<") && svg.contains("width=\"500.0\""), "{svg}");
         assert!(charts[0].svg().contains(">7.00<"), "{}", charts[0].svg());

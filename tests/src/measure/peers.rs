@@ -115,7 +115,7 @@ async fn measured(which: Peer, ground: &Ground<'_>, folder: &Path) -> anyhow::Re
     let job = job(ground, &database.url_by_query(), folder);
     let first = pass(which, ground, &database.pool, folder, &job).await?;
     let again = pass(which, ground, &database.pool, folder, &job).await?;
-    ground.change_a_tenth()?;
+    ground.go_on()?;
     let changed = pass(which, ground, &database.pool, folder, &job).await?;
     database.drop_now().await?;
     Ok(Passes { first, again, changed })

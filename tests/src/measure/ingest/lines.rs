@@ -1,8 +1,9 @@
 //! The figures of some runs as JSON, one object each: medians, the range of what is compared, and ratios within a run.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Disk, Pass, Passes, Run};
+use crate::measure::figures::{Figures, line, with};
 use crate::measure::peers::{Outcome, Peer};
 
 /// One of the three passes, by name.
@@ -18,11 +19,16 @@ pub fn lines(runs: &[Run]) -> Vec<Value> {
     let goals = [
         "goal: 7.5 CPU s, 20,000 alerts/s",
         "read again, nothing new; goal: 2 CPU s, 70,000 alerts/s, 0 written",
-        "read again, a tenth changed; goal: 50,000 alerts/s",
+        "read again, a tenth changed, and of each customer 5 late, 3 with the newest stamp, one changed by 100 ns; goal: 50,000 alerts/s",
     ];
-    for (which, against) in PASSES.into_iter().zip(goals) {
-        let passes: Vec<&Pass> = runs.iter().map(|run| which.1(&run.tocsin)).collect();
-        lines.push(of_passes(&format!("ingest_{}", which.0), against, &passes));
+    for ((name, of), against) in PASSES.into_iter().zip(goals) {
+        let passes: Vec<&Pass> = runs.iter().map(|run| of(&run.tocsin)).collect();
+        lines.push(of_passes(&format!("ingest_{name}"), against, &passes));
+    }
+    for (name, of) in PASSES {
+        let passes: Vec<&Pass> = runs.iter().map(|run| of(&run.without_links)).collect();
+        let against = "the same with pages that do not link to the next one, which the simulator renders in the first pass";
+        lines.push(of_passes(&format!("ingest_without_links_{name}"), against, &passes));
     }
     lines.push(disk(runs));
     for peer in Peer::ALL {
@@ -30,49 +36,6 @@ pub fn lines(runs: &[Run]) -> Vec<Value> {
     }
     lines.extend([0, 1].map(|place| share_of_copy(runs, place)));
     lines
-}
-
-/// Figures of several runs of the same thing.
-struct Figures(Vec<f64>);
-
-impl Figures {
-    fn of<T>(of: &[T], figure: impl Fn(&T) -> f64) -> Self {
-        let mut values: Vec<f64> = of.iter().map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        Self(values)
-    }
-
-    /// The one in the middle. Zero when there are none.
-    fn median(&self) -> f64 {
-        self.0.get(self.0.len() / 2).copied().map_or(0.0, rounded)
-    }
-
-    /// The least and the greatest.
-    fn range(&self) -> [f64; 2] {
-        [self.0.first(), self.0.last()].map(|end| end.copied().map_or(0.0, rounded))
-    }
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
-}
-
-/// What every line begins with.
-fn line(name: &str, figures: &Figures, unit: &str, against: &str) -> Map<String, Value> {
-    let members = [
-        ("bench", json!(name)),
-        ("value", json!(figures.median())),
-        ("unit", json!(unit)),
-        ("against", json!(against)),
-        ("range", json!(figures.range())),
-        ("runs", json!(figures.0.len())),
-    ];
-    members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
-}
-
-fn with(mut line: Map<String, Value>, more: &[(&str, Value)]) -> Value {
-    line.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    Value::Object(line)
 }
 
 fn simulator(runs: &[Run]) -> Value {
@@ -115,7 +78,7 @@ fn copies(runs: &[Run], place: usize) -> Value {
 }
 
 /// One line with the medians of all that was counted, and the range of what is compared.
-fn of_passes(name: &str, against: &str, passes: &[&Pass]) -> Value {
+pub(in crate::measure) fn of_passes(name: &str, against: &str, passes: &[&Pass]) -> Value {
     let figure = |figure: &dyn Fn(&Pass) -> f64| Figures::of(passes, |pass| figure(pass));
     let rate = figure(&Pass::rate);
     with(
@@ -173,7 +136,11 @@ fn of_peer(runs: &[Run], peer: Peer) -> Vec<Value> {
     }
     for (which, of) in PASSES {
         let passes: Vec<&Pass> = measured.iter().map(|(_, passes)| of(passes)).collect();
-        lines.push(of_passes(&format!("{name}_{which}"), "the same job; its start is part of it", &passes));
+        lines.push(of_passes(
+            &format!("{name}_{which}"),
+            "the same job, everything read in each pass, so that late alerts are seen; its start is part of it",
+            &passes,
+        ));
     }
     let goals = match peer {
         Peer::Script => ["; goal: 3.5", "", ""],
@@ -224,6 +191,7 @@ mod tests {
         Run {
             drained: Drained { wall, cpu, simulator_cpu: cpu, records: 5000, bytes: 5_000_000 },
             tocsin: all(ours),
+            without_links: all(ours),
             disk: Disk { version: 3000.0, latest: 500.0, derived: 2000.0 },
             copies: [1, 2].map(|connections| Copied { connections, wall, program_cpu: cpu, postgres_cpu: cpu, rows: 1000, bytes: 9 }),
             peers: vec![(Peer::Script, script), (Peer::Dlt, Outcome::Skipped("no network".to_owned()))],

@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
-use simulator::{Endpoint, Simulator};
+use anyhow::Context;
+use simulator::{Endpoint, Simulator, Stamp};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::Instant;
 
 use crate::harness::proc_stats;
 use crate::measure::postmaster;
+
+/// So many alerts of each customer become visible late …
+const LATE: u32 = 5;
+/// … by as much, twice as much and so on before the newest, …
+const LATE_BY: Duration = Duration::from_secs(600);
+/// … and so many with exactly the stamp of the newest.
+const TIED: usize = 3;
 
 /// What one pass over all alerts came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,7 +76,7 @@ pub struct Passes {
     pub first: Pass,
     /// Nothing is new.
     pub again: Pass,
-    /// Every tenth alert has changed.
+    /// Every tenth alert has changed, and a few came late.
     pub changed: Pass,
 }
 
@@ -122,19 +130,32 @@ impl<'a> Ground<'a> {
             .sum()
     }
 
-    /// Changes every tenth alert of each customer; gives their number.
+    /// Lets time go on for each customer: every tenth alert changes, some become visible late, some have exactly the newest
+    /// stamp there was, and the newest alert changes by 100 ns, which a stamp in microseconds does not show. Gives how many
+    /// records that makes.
     ///
     /// # Errors
     /// When the simulator refuses.
-    pub fn change_a_tenth(&self) -> anyhow::Result<usize> {
-        let mut changed = 0;
+    pub fn go_on(&self) -> anyhow::Result<usize> {
+        let mut made = 0;
         for tenant in self.cloud.tenants() {
-            for id in self.cloud.ledger().alert_ids(tenant.directory_id).iter().step_by(10) {
-                self.cloud.publish_update_of(tenant.directory_id, id)?;
-                changed += 1;
+            let tenant = tenant.directory_id;
+            let rows = self.cloud.ledger().rows(tenant).into_iter().filter(|row| row.latest);
+            let alerts: Vec<(String, Stamp)> =
+                rows.filter_map(|row| Some((row.alert_id?, Stamp::parse(row.last_update.as_deref()?)?))).collect();
+            let (newest, at) = alerts.iter().max_by_key(|(_, at)| *at).context("a customer without alerts")?;
+            for number in 1..=LATE {
+                self.cloud.publish_at(tenant, at.minus(LATE_BY * number))?;
+            }
+            self.cloud.publish_tied(tenant, *at, TIED)?;
+            self.cloud.publish_update_at(tenant, newest, Stamp::from_ticks(at.ticks() + 1))?;
+            made += LATE as usize + TIED + 1;
+            for (id, _) in alerts.iter().filter(|(id, _)| id != newest).step_by(10) {
+                self.cloud.publish_update_of(tenant, id)?;
+                made += 1;
             }
         }
-        Ok(changed)
+        Ok(made)
     }
 }
 
