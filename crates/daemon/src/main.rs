@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-/// The static program brings its own, chosen by `./dev bench ingest_alone`: decision 0012.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     daemon::main()
 }
