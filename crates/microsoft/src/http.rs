@@ -5,7 +5,7 @@
 //! an access token is attached in exactly one function, which checks where the request goes.
 //!
 //! Behind it stand two kinds of connections: those that can only speak TLS, and those to hosts of this machine,
-//! which no proxy of the environment ever sees. How many requests share one is settled in [`flight`].
+//! which no proxy of the environment ever sees. How many requests share one is settled in `flight`.
 
 mod body;
 mod failure;
