@@ -103,7 +103,7 @@ fn grown(line: &Value, pass: &str) -> Option<Bar> {
     if !(name.starts_with("growth_") && name.ends_with(&format!("_{pass}_cpu"))) {
         return None;
     }
-    let what = if pass == "first" { "new" } else { "read again" };
+    let what = if pass == "first" { "new" } else { "again" };
     let parts = vec![line["program_per_100000"].as_f64()?, line["postgres_per_100000"].as_f64()?];
     Some(Bar { label: format!("{what}, {} stored", figure(line["stored"].as_f64()?)), parts })
 }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(charts[0].bars, [Bar { label: "first sync: tocsin".to_owned(), parts: vec![2.0, 4.0, 1.0] }]);
         assert_eq!(charts[2].bars, [Bar { label: "10,000 every 30 s".to_owned(), parts: vec![0.2, 0.1] }]);
         let new = Bar { label: "new, 1,000,000 stored".to_owned(), parts: vec![3.0, 6.0] };
-        assert_eq!(charts[3].bars, [new, Bar { label: "read again, 10,000 stored".to_owned(), parts: vec![1.5, 0.5] }]);
+        assert_eq!(charts[3].bars, [new, Bar { label: "again, 10,000 stored".to_owned(), parts: vec![1.5, 0.5] }]);
         let svg = charts[1].svg();
         assert!(svg.contains(">21,234<") && svg.contains("width=\"500.0\""), "{svg}");
         assert!(charts[0].svg().contains(">7.00<"), "{}", charts[0].svg());
