@@ -48,7 +48,7 @@ pub fn name(stored: u64) -> String {
 /// When a pass does not end within its time, or the archive was touched.
 pub async fn growth(server: &str, stored: u64, new: usize, seed: u64) -> anyhow::Result<[Pass; 2]> {
     let cloud = cloud(seed, TENANTS, (new / TENANTS).max(1));
-    let world = world_on(Some(server), Setup { cloud, config: daemon::config(1000), ..Setup::default() }).await?;
+    let world = world_on(Some(server), Setup { cloud, config: daemon::config(None), ..Setup::default() }).await?;
     let pool = world.pool().await?;
     archive(&pool, stored).await?;
     super::drain::drain(&world.cloud).await?;

@@ -27,8 +27,8 @@ pub use pass::{Ground, Meter, Pass, Passes};
 /// Customers of whom the alerts are.
 const TENANTS: usize = 20;
 
-/// Alerts on a page, where a customer has so many: otherwise a quarter of his, so that there are several pages all the same.
-const PAGE: usize = 1000;
+/// Who has fewer alerts is read in pages of a quarter of them, so that there are several pages all the same.
+const SEVERAL_PAGES: usize = 1000;
 
 /// One run of everybody.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ async fn without_links(server: &str, seed: u64, history: usize) -> anyhow::Resul
 }
 
 async fn world(server: &str, seed: u64, history: usize, next_link: NextLink) -> anyhow::Result<World> {
-    let page = if history < PAGE { (history / 4).max(10) } else { PAGE };
+    let page = (history < SEVERAL_PAGES).then(|| (history / 4).max(10));
     let cloud = Settings { next_link, ..cloud(seed, TENANTS, history) };
     world_on(Some(server), Setup { cloud, config: daemon::config(page), ..Setup::default() }).await
 }

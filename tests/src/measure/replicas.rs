@@ -38,7 +38,7 @@ pub struct Shared {
 /// When they do not end within their time.
 pub async fn replicas(server: &str, processes: usize, alerts: usize, seed: u64) -> anyhow::Result<Shared> {
     let cloud = cloud(seed, TENANTS, (alerts / TENANTS).max(1));
-    let world = empty_world_on(Some(server), Setup { cloud, config: daemon::config(1000), ..Setup::default() }).await?;
+    let world = empty_world_on(Some(server), Setup { cloud, config: daemon::config(None), ..Setup::default() }).await?;
     drain(&world.cloud).await?;
     let pool = world.pool().await?;
     let ground = Ground::new(&world.cloud, server).await?;

@@ -15,9 +15,11 @@ const LIMIT: Duration = Duration::from_secs(400);
 /// Since always.
 const ALWAYS: &str = "-infinity";
 
-/// One poll of each customer in a life of the daemon, which reaches back over all there is, in pages of so many alerts.
-pub(in crate::measure) fn config(page: usize) -> String {
-    format!("[poll]\ninterval = \"1h\"\noverlap = \"2d\"\nfirst_sync = \"1d\"\npage_size = {page}\n")
+/// One poll of each customer in a life of the daemon, which reaches back over all there is; in pages as it asks for them by
+/// itself, or of so many alerts.
+pub(in crate::measure) fn config(page: Option<usize>) -> String {
+    let page = page.map_or_else(String::new, |page| format!("page_size = {page}\n"));
+    format!("[poll]\ninterval = \"1h\"\noverlap = \"2d\"\nfirst_sync = \"1d\"\n{page}")
 }
 
 /// Lets a daemon read all alerts three times.
