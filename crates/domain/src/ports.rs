@@ -60,11 +60,12 @@ pub trait Cursors: Send + Sync + 'static {
     /// The same.
     async fn rereads(&self, tenant: TenantId, source: Source) -> Result<Vec<Reread>, StoreUnavailable>;
 
-    /// Open re-reads of these tenants that an operator has asked for.
+    /// Open re-reads that an operator has asked for, whoever holds the tenant: there are few, and to name ten thousand held
+    /// tenants with every question would cost more than to pass over what is not held.
     ///
     /// # Errors
     /// The same.
-    async fn asked_for(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable>;
+    async fn asked_for(&self) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable>;
 
     /// Alerts or incidents that this source has shown, whose latest state, from whichever source, has a last-update stamp
     /// of `from` or later. The source has to show those again in `[from, to)` that are [`StoredId::due`].

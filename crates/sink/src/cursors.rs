@@ -46,8 +46,8 @@ impl Cursors for CursorStore {
         ask(rereads::of_feed(&self.pool, tenant, source)).await
     }
 
-    async fn asked_for(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable> {
-        ask(rereads::asked_for(&self.pool, tenants)).await
+    async fn asked_for(&self) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable> {
+        ask(rereads::asked_for(&self.pool)).await
     }
 
     async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<StoredId>, StoreUnavailable> {

@@ -1,4 +1,4 @@
-//! What operators ask for: rows of `tocsin.reread` that a command has written. One question for all held tenants, every
+//! What operators ask for: rows of `tocsin.reread` that a command has written. One question for all tenants, every
 //! few seconds; what is new is started at the next opportunity.
 
 use std::sync::Arc;
@@ -20,10 +20,8 @@ impl<S: AlertSource> Poller<S> {
         if self.entries.is_empty() || !self.asking.is_empty() || self.hindrance().is_some() {
             return;
         }
-        let mut tenants: Vec<_> = self.entries.keys().map(|feed| feed.tenant).collect();
-        tenants.dedup();
         let shared = Arc::clone(&self.shared);
-        self.asking.spawn(async move { shared.cursors.asked_for(&tenants).await });
+        self.asking.spawn(async move { shared.cursors.asked_for().await });
     }
 
     /// Sees to it that what is new is begun.
@@ -38,6 +36,7 @@ impl<S: AlertSource> Poller<S> {
         let now = Instant::now();
         for (tenant, source, errand, run) in requests {
             let feed = FeedKey { tenant, source };
+            // Somebody else's.
             let Some(entry) = self.entries.get_mut(&feed) else { continue };
             if entry.rereading.told.insert(errand, run) == Some(run) {
                 continue;

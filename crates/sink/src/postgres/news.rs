@@ -85,7 +85,8 @@ struct Found {
     there: bool,
 }
 
-/// Writes what has a row that nobody holds.
+/// Writes what has a row that nobody holds. Each feed is looked up by itself: joined with each other, lists of which nothing
+/// is known take the square of their length.
 ///
 /// A lease row that is being claimed this instant is passed over rather than waited for: after the claim this news
 /// would be void anyway. A feed's row that is locked is passed over as well, and told.
@@ -93,19 +94,18 @@ async fn update(conn: &mut PgConnection, items: &[Item]) -> Result<Vec<Found>, s
     let items: Vec<&Item> = items.iter().collect();
     bound(
         "-- news::update
-         with held as (
-             select n.*
+         with held as materialized (
+             select n.*, free.ok is not null as written,
+                 free.ok is not null or exists (select from tocsin.feed f where f.tenant = n.tenant and f.source = n.source) as there
              from unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::text[], $8::timestamptz[], $9::text[])
                  with ordinality
                  as n(tenant, epoch, source, last_attempt_at, last_success_at, caught_up_ticks, last_error, throttled_until, read_order, ord)
              cross join lateral (
-                 select 1 from tocsin.lease l where l.tenant = n.tenant and l.epoch = n.epoch for key share skip locked
+                 select from tocsin.lease l where l.tenant = n.tenant and l.epoch = n.epoch for key share skip locked
              ) lease
-         ),
-         free as (
-             select f.tenant, f.source
-             from held h join tocsin.feed f on f.tenant = h.tenant and f.source = h.source
-             for no key update of f skip locked
+             left join lateral (
+                 select true as ok from tocsin.feed f where f.tenant = n.tenant and f.source = n.source for no key update skip locked
+             ) free on true
          ),
          written as (
              update tocsin.feed f set
@@ -115,14 +115,10 @@ async fn update(conn: &mut PgConnection, items: &[Item]) -> Result<Vec<Found>, s
                  last_error = h.last_error,
                  throttled_until = h.throttled_until,
                  read_order = h.read_order
-             from held h join free using (tenant, source)
-             where f.tenant = h.tenant and f.source = h.source
-             returning h.ord
+             from held h
+             where h.written and f.tenant = h.tenant and f.source = h.source
          )
-         select h.ord, w.ord is not null as written, f.tenant is not null as there
-         from held h
-         left join written w on w.ord = h.ord
-         left join tocsin.feed f on f.tenant = h.tenant and f.source = h.source",
+         select ord, written, there from held",
         &items,
     )
     .fetch_all(conn)

@@ -49,15 +49,14 @@ impl Cursors for Reader {
         Ok(tables.rereads.iter().filter(|((at, _), _)| *at == source).map(|(_, row)| as_it_stands(row)).collect())
     }
 
-    async fn asked_for(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable> {
+    async fn asked_for(&self) -> Result<Vec<(TenantId, Source, Errand, i64)>, StoreUnavailable> {
         self.ask().await?;
         let memory = self.store.memory();
-        let rows = tenants.iter().filter_map(|tenant| memory.tenants.get(tenant).map(|tables| (*tenant, tables)));
-        let open = |(tenant, tables): (TenantId, &super::Tables)| {
+        let open = |(tenant, tables): (&TenantId, &super::Tables)| {
             let asked = tables.rereads.iter().filter(|(_, row)| row.asked_at.is_some() && row.finished_at.is_none());
-            asked.map(|((source, errand), row)| (tenant, *source, *errand, row.now.run)).collect::<Vec<_>>()
+            asked.map(|((source, errand), row)| (*tenant, *source, *errand, row.now.run)).collect::<Vec<_>>()
         };
-        Ok(rows.flat_map(open).collect())
+        Ok(memory.tenants.iter().flat_map(open).collect())
     }
 
     async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<StoredId>, StoreUnavailable> {
