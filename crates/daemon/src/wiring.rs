@@ -3,7 +3,7 @@
 //! ```text
 //! registry ──tenants──► refresher, poller        poller ──inbox──► sink ──(oneshot)──► poller
 //! refresher, poller ──reports──► registry        every stage ──status──► ops endpoint
-//! refresher ──(is a redemption in flight?)──► registry        registry ──tenants──► digest (reads what the sink stored)
+//! refresher ──(is a redemption in flight?)──► registry        registry ──tenants──► digest ◄──stored── sink
 //! ```
 
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(crate) fn wire(
     let (tenants_out, tenants) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
     // What happened: slices of at most 3 MB; eight of them bound what waits here to 24 MB.
     let (inbox_out, inbox) = mpsc::channel(8);
+    // Of whom something was stored: a word that finds no room costs some seconds.
+    let (stored_out, stored) = mpsc::channel(1024);
     // Trouble and recovery: small and rare; room for an outage that touches a thousand tenants at once.
     let (reports_out, reports) = mpsc::channel(1024);
     // How each stage is: only the latest word counts.
@@ -119,9 +121,10 @@ pub(crate) fn wire(
         }
         None => None,
     };
-    let digest = DigestWorker::new(digester::Deps { pool: pool.clone(), tenants, clock: clock.clone(), status: digest_says });
+    let digest =
+        DigestWorker::new(digester::Deps { pool: pool.clone(), tenants, clock: clock.clone(), status: digest_says }).hearing(stored);
     let ingest = database::apart(&pool, config.sink().connections());
-    let sink = SinkWorker::new(PgStore::new(ingest, &config.sink()), config.sink(), clock.clone(), inbox, sink_says);
+    let sink = SinkWorker::new(PgStore::new(ingest, &config.sink()), config.sink(), clock.clone(), inbox, sink_says).telling(stored_out);
     let enrol = Enrol::new(
         EnrolDeps { sign_in, api, registry: registry.clone(), clouds, apps, credentials, clock: clock.clone() },
         Some(tokens.as_ref().clone()),

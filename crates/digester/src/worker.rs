@@ -1,8 +1,9 @@
 //! The loop: looks who has something to derive, takes one step for each of them in turn, and says how it fares.
 //!
-//! It looks every two seconds; nobody has to tell it anything, so no message can be lost, and a restart takes the same way.
+//! It looks every two seconds at those of whom it has heard that something was stored, and now and then at everybody: a word
+//! that is lost costs some seconds, and a restart takes the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use domain::health::StageStatus;
 use domain::retry::Backoff;
 use domain::{Clock, TenantId, TenantSet, metric};
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ use crate::store::look::{Due, look};
 
 /// How often it looks when all is derived.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it looks at everybody: what a command or somebody before us has left is not heard of.
+const EVERYBODY_EVERY: Duration = Duration::from_secs(10);
 /// One step has this long, less than a beat may be old.
 const STEP: Duration = Duration::from_secs(20);
 /// A tenant of which a step failed is left alone for this long at first, and at most.
@@ -40,9 +43,15 @@ pub struct Deps {
 /// Derives what the held tenants have stored; see [`DigestWorker::run`].
 pub struct DigestWorker {
     deps: Deps,
+    stored: Option<mpsc::Receiver<TenantId>>,
+    /// Of whom it has heard since it last looked, and who was not wholly derived then.
+    open: BTreeSet<TenantId>,
+    /// When it looks at everybody next, and how many were held when it last did.
+    everybody: (Instant, usize),
     failing: BTreeMap<TenantId, Failing>,
     fault: Option<String>,
     look_every: Duration,
+    everybody_every: Duration,
 }
 
 /// A tenant of which the last step failed.
@@ -54,13 +63,36 @@ struct Failing {
 impl DigestWorker {
     /// Puts it together; it does nothing before [`DigestWorker::run`].
     pub fn new(deps: Deps) -> Self {
-        Self { deps, failing: BTreeMap::new(), fault: None, look_every: LOOK_EVERY }
+        let everybody = (Instant::now(), 0);
+        Self {
+            deps,
+            stored: None,
+            open: BTreeSet::new(),
+            everybody,
+            failing: BTreeMap::new(),
+            fault: None,
+            look_every: LOOK_EVERY,
+            everybody_every: EVERYBODY_EVERY,
+        }
+    }
+
+    /// The same, told by the sink of whom something was stored. Otherwise it looks at everybody each time, which with
+    /// thousands of customers is most of what they cost the database while nothing happens.
+    #[must_use]
+    pub fn hearing(self, stored: mpsc::Receiver<TenantId>) -> Self {
+        Self { stored: Some(stored), ..self }
     }
 
     /// The same, looking so often.
     #[must_use]
     pub fn looking_every(self, look_every: Duration) -> Self {
         Self { look_every, ..self }
+    }
+
+    /// The same, looking at everybody so often.
+    #[must_use]
+    pub fn looking_at_everybody_every(self, everybody_every: Duration) -> Self {
+        Self { everybody_every, ..self }
     }
 
     /// Works until `stop`. Trouble with the database is waited for.
@@ -76,22 +108,37 @@ impl DigestWorker {
     async fn round(&mut self) {
         self.beat();
         let held = Arc::clone(&self.deps.tenants.borrow());
-        let ids: Vec<TenantId> = held.tenants.keys().copied().collect();
+        let ids = self.to_look_at(&held);
         let mut more = false;
         match timeout(STEP, look(&self.deps.pool, &ids)).await {
             Ok(Ok(due)) => {
+                self.open = due.iter().map(|due| due.tenant).collect();
                 let worst = due.iter().filter(|due| due.held).map(|due| due.lag).fold(0.0, f64::max);
                 metrics::gauge!(metric::DIGEST_LAG).set(worst);
                 self.failing.retain(|tenant, _| due.iter().any(|due| due.tenant == *tenant));
                 more = self.take_turns(&held, &due).await;
             }
-            Ok(Err(error)) => self.cannot(&StepError::from(error).to_string()),
-            Err(_) => self.cannot(&format!("the database did not answer within {} s", STEP.as_secs())),
+            Ok(Err(error)) => self.cannot_look(&StepError::from(error).to_string()),
+            Err(_) => self.cannot_look(&format!("the database did not answer within {} s", STEP.as_secs())),
         }
         self.beat();
         if !more {
             sleep(self.look_every).await;
         }
+    }
+
+    /// Who of those held may have something to derive.
+    fn to_look_at(&mut self, held: &TenantSet) -> Vec<TenantId> {
+        let now = Instant::now();
+        while let Some(tenant) = self.stored.as_mut().and_then(|stored| stored.try_recv().ok()) {
+            self.open.insert(tenant);
+        }
+        let (due, count) = self.everybody;
+        if self.stored.is_none() || now >= due || count != held.tenants.len() {
+            self.everybody = (now + self.everybody_every, held.tenants.len());
+            return held.tenants.keys().copied().collect();
+        }
+        self.open.iter().copied().filter(|tenant| held.tenants.contains_key(tenant)).collect()
     }
 
     /// One step for each; whether somebody has more.
@@ -150,6 +197,11 @@ impl DigestWorker {
         if self.failing.remove(&tenant).is_some() {
             tracing::info!(tenant.id = %tenant, "what dashboards read of this tenant is brought up to date again");
         }
+    }
+
+    fn cannot_look(&mut self, reason: &str) {
+        self.everybody.0 = Instant::now();
+        self.cannot(reason);
     }
 
     fn cannot(&mut self, reason: &str) {

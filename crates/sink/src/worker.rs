@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::health::StageStatus;
 use domain::retry::Backoff;
-use domain::{Clock, Refusal, SinkMessage};
+use domain::{Clock, Refusal, SinkMessage, TenantId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -28,6 +28,8 @@ pub struct SinkWorker<S> {
     /// or its cursor would pass over what was refused (I1).
     closed: HashSet<Feed>,
     news: News,
+    /// Whoever wants to know of whom something was stored.
+    listener: Option<mpsc::Sender<TenantId>>,
     tasks: JoinSet<Done>,
     stop: Stop,
     flush: Flush,
@@ -43,7 +45,7 @@ struct Flush {
 /// What a task of the worker came to.
 enum Done {
     /// The batch of this feed is answered.
-    Batch { feed: Feed, stopped: bool },
+    Batch { feed: Feed, stopped: bool, stored: bool },
     /// The batch has to be tried again.
     Later { work: Box<Work>, pause: Duration, stuck: bool },
     /// The news is written, or comes back.
@@ -67,10 +69,17 @@ impl<S: Store> SinkWorker<S> {
             lanes: Lanes::default(),
             closed: HashSet::new(),
             news: News::default(),
+            listener: None,
             tasks: JoinSet::new(),
             stop: Stop::default(),
             flush,
         }
+    }
+
+    /// The same, telling of whom something was stored that had not been known. A word for which there is no room is not told.
+    #[must_use]
+    pub fn telling(self, listener: mpsc::Sender<TenantId>) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     /// Works until `stop` is cancelled or nobody can send any more. What was received by then is stored
@@ -143,8 +152,9 @@ impl<S: Store> SinkWorker<S> {
                 match committer.batch(&mut work, &stop).await {
                     Step::Answer(outcome) => {
                         let stopped = outcome == Err(Refusal::Stopping);
+                        let stored = outcome.as_ref().is_ok_and(|committed| committed.new + committed.updated > 0);
                         work.answer(outcome);
-                        Done::Batch { feed, stopped }
+                        Done::Batch { feed, stopped, stored }
                     }
                     Step::Later { pause, stuck } => Done::Later { work: Box::new(work), pause, stuck },
                 }
@@ -179,9 +189,12 @@ impl<S: Store> SinkWorker<S> {
 
     fn done(&mut self, done: Done, finishing: bool) {
         match done {
-            Done::Batch { feed, stopped } => {
+            Done::Batch { feed, stopped, stored } => {
                 if stopped {
                     self.closed.insert(feed);
+                }
+                if let Some(listener) = self.listener.as_ref().filter(|_| stored) {
+                    let _ = listener.try_send(feed.tenant);
                 }
                 self.lanes.finish(feed);
             }

@@ -1,5 +1,5 @@
-//! Who has something to derive: one statement for all tenants, so that a thousand idle ones cost a thousand probes of an
-//! index and nothing else.
+//! Who has something to derive: one statement for a thousand tenants, who cost a thousand probes of an index while they are
+//! idle and nothing else.
 
 use domain::TenantId;
 use sqlx::{FromRow, PgPool};
@@ -20,6 +20,9 @@ pub struct Due {
     pub lag: f64,
 }
 
+/// So many tenants are asked about at once: a connection keeps the room for the longest statement that it has carried.
+const AT_ONCE: usize = 1000;
+
 #[derive(FromRow)]
 struct DueRow {
     tenant: Uuid,
@@ -33,6 +36,16 @@ struct DueRow {
 /// # Errors
 /// When the database cannot be asked.
 pub async fn look(pool: &PgPool, held: &[TenantId]) -> Result<Vec<Due>, sqlx::Error> {
+    let (first, rest) = held.split_at(held.len().min(AT_ONCE));
+    let mut due = look_at(pool, first, true).await?;
+    for some in rest.chunks(AT_ONCE) {
+        due.extend(look_at(pool, some, false).await?);
+    }
+    Ok(due)
+}
+
+/// The same of few, and of those who have gone if that is wanted.
+async fn look_at(pool: &PgPool, held: &[TenantId], gone: bool) -> Result<Vec<Due>, sqlx::Error> {
     let rows: Vec<DueRow> = sqlx::query_as(
         "-- look::look
          with here as materialized (
@@ -40,7 +53,7 @@ pub async fn look(pool: &PgPool, held: &[TenantId]) -> Result<Vec<Due>, sqlx::Er
              from pg_control_system()
          ), asked as (
              select tenant, true as held from unnest($1::uuid[]) as h(tenant)
-             union all select tenant, false from tocsin.tenant where state = 'removed'
+             union all select tenant, false from tocsin.tenant where $3 and state = 'removed'
          ), found as (
              select asked.tenant, asked.held, anew.anew or d.swept_to is not null or coalesce(w.changed_xid < here.horizon, false) as ready,
                  case when d.swept_to is not null then d.begun_at else w.last_stored_at end as since, w.changed_xid is not null as waits
@@ -67,6 +80,7 @@ pub async fn look(pool: &PgPool, held: &[TenantId]) -> Result<Vec<Due>, sqlx::Er
     )
     .bind(held.iter().map(|tenant| tenant.0).collect::<Vec<_>>())
     .bind(VERSION)
+    .bind(gone)
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(|row| Due { tenant: TenantId(row.tenant), held: row.held, ready: row.ready, lag: row.lag }).collect())

@@ -1,19 +1,17 @@
 //! A broken alert is passed over and told; nobody else suffers.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use digester::{Deps, DigestWorker, Right, step};
 use domain::health::StageStatus;
-use domain::{AppName, Clock as _, CloudName, Fence, HeldTenant, SystemClock, TenantSet, TenantState};
+use domain::{Clock as _, SystemClock};
 use sqlx::PgPool;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{GRAPH, Sink, State, derive, number, run, tenant};
+use crate::world::{GRAPH, Sink, State, derive, held, number, run, settled, tenant};
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_body_that_cannot_be_read_is_passed_over_and_told(pool: PgPool) {
@@ -82,22 +80,6 @@ async fn what_the_database_refuses_of_one_alert_stops_no_other(pool: PgPool) {
     assert_eq!(number(&pool, "select skipped from dash.digest_health where skipped_reason like '%23514%'").await, 1);
 }
 
-fn held(fences: &[Fence]) -> Arc<TenantSet> {
-    let tenant = |fence: &Fence| HeldTenant {
-        id: fence.tenant,
-        name: "customer".into(),
-        cloud: CloudName::new("global"),
-        app: AppName::new("main"),
-        sources: vec![GRAPH],
-        state: TenantState::Active,
-        epoch: fence.epoch,
-        credential_version: 1,
-        last_refresh_at: None,
-    };
-    let tenants = fences.iter().map(|fence| (fence.tenant, Arc::new(tenant(fence)))).collect::<BTreeMap<_, _>>();
-    Arc::new(TenantSet { trusted_until: Instant::now(), replicas: NonZeroU32::MIN, tenants })
-}
-
 #[sqlx::test(migrations = "../../migrations")]
 async fn the_worker_keeps_up_says_what_hinders_it_and_recovers(pool: PgPool) {
     let fences = [tenant(&pool, 1).await, tenant(&pool, 2).await];
@@ -111,35 +93,24 @@ async fn the_worker_keeps_up_says_what_hinders_it_and_recovers(pool: PgPool) {
         let waited = timeout(Duration::from_secs(60), status.wait_for(|status| right(status))).await;
         waited.unwrap_or_else(|_| panic!("{what} did not come true")).expect("the worker lives");
     };
-    // A beat after the sink's answer may be of a round that began before it; so the state of the database is asked.
-    let settled = async |alerts: i64| {
-        let sql = "select case when max(waiting) = 0 then (select coalesce(sum(alerts), 0)::bigint from dash.alert_day) else -1 end from dash.digest_health";
-        timeout(Duration::from_secs(60), async {
-            while number(&pool, sql).await != alerts {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await
-        .expect("all is derived");
-    };
     until("it is well", &|status| status.fault.is_none()).await;
     for fence in fences {
         sink.store(fence, GRAPH, &[State::default()]).await;
     }
-    settled(2).await;
+    settled(&pool, 2).await;
 
     // One alert that the database refuses is no fault of the stage, and does not keep the others waiting.
     run(&pool, "alter table tocsin.evidence add constraint no_seven check (value not like '%.7')").await;
     sink.store(fences[0], GRAPH, &[State { id: "seven".into(), addresses: vec![7], ..State::default() }]).await;
     sink.store(fences[1], GRAPH, &[State { id: "other".into(), ..State::default() }]).await;
-    settled(4).await;
+    settled(&pool, 4).await;
     assert_eq!(number(&pool, "select sum(skipped)::bigint from dash.digest_health").await, 1);
 
     run(&pool, "alter table tocsin.evidence rename to hidden").await;
     sink.store(fences[0], GRAPH, &[State { id: "later".into(), ..State::default() }]).await;
     until("it says what hinders it", &|status| status.fault.as_deref().is_some_and(|fault| fault.contains("42P01"))).await;
     run(&pool, "alter table tocsin.hidden rename to evidence").await;
-    settled(5).await;
+    settled(&pool, 5).await;
     until("it is well again", &|status| status.fault.is_none()).await;
     stop.cancel();
     worker.await.unwrap().unwrap();

@@ -4,6 +4,7 @@
 
 mod beginning;
 mod broken;
+mod heard;
 mod history;
 mod late;
 mod let_go;

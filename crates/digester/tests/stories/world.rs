@@ -1,15 +1,21 @@
 //! Builds the world of a story: tenants with leases, alerts as sources send them, and the sink that stores them.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use digester::{Right, Stepped, look, step};
 use domain::health::StageStatus;
-use domain::{AlertBatch, Clock as _, Epoch, Fence, Purpose, SinkMessage, Source, SystemClock, TenantId};
+use domain::{
+    AlertBatch, AppName, Clock as _, CloudName, Epoch, Fence, HeldTenant, Purpose, SinkMessage, Source, SystemClock, TenantId, TenantSet,
+    TenantState,
+};
 use sink::{Config, PgStore, SinkWorker};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -214,4 +220,34 @@ pub(crate) async fn assert_recounted(pool: &PgPool, when: &str) {
             sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap_or_else(|error| panic!("{view}: {error}"));
         assert!(differ.is_empty(), "{when}: dash.{view} is not a recount: {differ:#?}");
     }
+}
+
+/// What the registry says to somebody who holds these.
+pub(crate) fn held(fences: &[Fence]) -> Arc<TenantSet> {
+    let tenant = |fence: &Fence| HeldTenant {
+        id: fence.tenant,
+        name: "customer".into(),
+        cloud: CloudName::new("global"),
+        app: AppName::new("main"),
+        sources: vec![GRAPH],
+        state: TenantState::Active,
+        epoch: fence.epoch,
+        credential_version: 1,
+        last_refresh_at: None,
+    };
+    let tenants = fences.iter().map(|fence| (fence.tenant, Arc::new(tenant(fence)))).collect::<BTreeMap<_, _>>();
+    Arc::new(TenantSet { trusted_until: Instant::now(), replicas: NonZeroU32::MIN, tenants })
+}
+
+/// Waits until so many alerts are derived and none is left. The database is asked: a beat after the sink's answer may be of a
+/// round that began before it.
+pub(crate) async fn settled(pool: &PgPool, alerts: i64) {
+    let sql = "select case when max(waiting) = 0 then (select coalesce(sum(alerts), 0)::bigint from dash.alert_day) else -1 end from dash.digest_health";
+    timeout(Duration::from_secs(60), async {
+        while number(pool, sql).await != alerts {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("all is derived");
 }
