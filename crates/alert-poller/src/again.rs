@@ -9,7 +9,8 @@ use domain::{Axis, ContentHash, Errand, Reread, Ticks};
 use tokio::time::Instant;
 
 use crate::config::Ladder;
-use crate::feed::{FeedKey, Sizes};
+use crate::feed::FeedKey;
+use crate::sizes::Sizes;
 use crate::tally::Tally;
 use crate::walk::Walk;
 

@@ -7,6 +7,7 @@ use domain::{FeedState, Source, TenantId, Ticks};
 use tokio::time::Instant;
 
 use crate::known::Known;
+use crate::sizes::Sizes;
 use crate::walk::{Learnt, Walk};
 
 /// One source of one tenant.
@@ -117,44 +118,6 @@ impl Common {
     }
 }
 
-/// How large answers are, to set memory aside for the next one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    /// Of the first page of the last walk.
-    first_page: usize,
-    /// Of a record, on the last page that was long enough to tell.
-    record: usize,
-}
-
-impl Default for Sizes {
-    fn default() -> Self {
-        // Alerts are 2 to 20 kB; it is measured as soon as there is a page.
-        const RECORD_BYTES: usize = 8 * 1024;
-        Self { first_page: 0, record: RECORD_BYTES }
-    }
-}
-
-impl Sizes {
-    /// How much memory to set aside for a page of so many records. `handful`: the feed is up to date, and answers with
-    /// few records whatever it is asked for.
-    pub(crate) fn expected(&self, records: u32, handful: bool) -> usize {
-        const LEAST: usize = 64 * 1024;
-        let full = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(self.record);
-        let expected = if handful { self.first_page.saturating_mul(2) } else { full };
-        expected.max(LEAST)
-    }
-
-    /// A page of this size has come.
-    pub(crate) fn note(&mut self, bytes: usize, records: usize, begins_walk: bool) {
-        if begins_walk {
-            self.first_page = bytes;
-        }
-        if records >= 10 {
-            self.record = bytes / records;
-        }
-    }
-}
-
 /// A feed's memory for polling. It travels into each poll and comes back with its end.
 #[derive(Debug)]
 pub(crate) struct Feed<L> {
@@ -205,17 +168,6 @@ impl<L> Feed<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_idle_feed_sets_little_memory_aside_and_a_reading_one_a_full_page() {
-        let mut sizes = Sizes::default();
-        assert_eq!(sizes.expected(100, false), 800 * 1024, "nothing is known yet");
-        sizes.note(600_000, 100, true);
-        assert_eq!(sizes.expected(1000, false), 6_000_000);
-        sizes.note(20_000, 3, true);
-        assert_eq!(sizes.expected(1000, true), 64 * 1024);
-        assert_eq!(sizes.expected(1000, false), 6_000_000);
-    }
 
     #[test]
     fn marks_only_rise_until_they_are_forgotten() {

@@ -15,6 +15,7 @@ mod pace;
 mod poll;
 mod reread;
 mod schedule;
+mod sizes;
 pub mod source;
 mod tally;
 mod walk;

@@ -17,6 +17,7 @@ use crate::deliver::{Address, Tail, deliver};
 use crate::end::End;
 use crate::feed::{Common, Feed, Health};
 use crate::metrics;
+use crate::sizes::Outlook;
 use crate::source::{AlertSource, FetchError, Query};
 use crate::walk::{Reaction, Walk};
 
@@ -124,10 +125,15 @@ impl<S: AlertSource> Poll<S> {
             (query, records)
         };
         let clock = Arc::clone(&self.caller.shared.clock);
-        let bytes = self.feed.sizes.expected(records, begins_walk && self.is_up_to_date(clock.now()));
+        let outlook = if begins_walk && self.is_up_to_date(clock.now()) { Outlook::UpToDate } else { Outlook::Open };
+        let bytes = self.feed.sizes.expected(records, outlook);
+        let measures = walk.is_measuring();
         let (mut records, step) = match self.caller.fetch(&query, bytes).await {
             Ok(page) => {
-                self.feed.sizes.note(page.bytes, page.records.len(), begins_walk);
+                if begins_walk {
+                    self.feed.sizes.begin_walk(page.bytes);
+                }
+                self.feed.sizes.note(page.bytes, page.records.len(), outlook);
                 let mut step = walk.answer(&page.records, page.next, page.server_date, clock.now(), &mut self.common.learnt());
                 step.gaps.extend(self.expired(clock.now()));
                 (page.records, step)
@@ -149,7 +155,7 @@ impl<S: AlertSource> Poll<S> {
             }
             Err(NoPage::Crowded) => return Err(self.crowded().await),
         };
-        metrics::known(self.caller.source, self.feed.known.keep(&mut records));
+        metrics::known(self.caller.source, self.feed.known.keep(&mut records, measures));
         self.deliver(records, step.watermark, step.gaps).await?;
         self.caller.pass.release();
         Ok(step.done)

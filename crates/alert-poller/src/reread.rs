@@ -16,6 +16,7 @@ use crate::deliver::{Address, Tail, deliver};
 use crate::end::End;
 use crate::feed::{Common, FeedKey};
 use crate::metrics;
+use crate::sizes::Outlook;
 use crate::source::{AlertSource, FetchError, Manner, Query};
 use crate::tally::Tally;
 use crate::walk::{Reaction, Rules, Walk, stamp_on};
@@ -149,10 +150,11 @@ impl<S: AlertSource> Rereading<S> {
             };
             (query, records)
         };
-        let answer = self.caller.fetch(&query, self.again.sizes.expected(records, false)).await;
+        let outlook = Outlook::of(&query);
+        let answer = self.caller.fetch(&query, self.again.sizes.expected(records, outlook)).await;
         let (mut records, step) = match answer {
             Ok(page) => {
-                self.again.sizes.note(page.bytes, page.records.len(), false);
+                self.again.sizes.note(page.bytes, page.records.len(), outlook);
                 let step = walk.answer(&page.records, page.next, page.server_date, shared.clock.now(), &mut self.common.learnt());
                 (page.records, step)
             }

@@ -69,7 +69,7 @@ impl Rules {
     /// How long a long answer proves that shorter ones are whole. Well within the overlap, so that what was
     /// cut off until then is read again from before it.
     fn proof_lasts(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_secs(2 * 60);
+        const LONGEST: Duration = Duration::from_secs(4 * 60);
         (self.overlap / 4).min(LONGEST)
     }
 }
@@ -153,8 +153,11 @@ enum Aside<L> {
         dead_end: bool,
     },
     Exhaust(Box<Divided<L>>),
-    /// All is read; one answer longer than any before is asked for, so that the next walk need not doubt.
-    Measure,
+    /// One answer longer than any before is asked for: it shows that this one, of which it is in doubt whether it is whole,
+    /// was not cut; or, when all is read, spares the next walk such a doubt.
+    Measure {
+        doubted: Option<Vec<Row>>,
+    },
     Done,
 }
 
@@ -254,9 +257,14 @@ impl<L: Clone> Walk<L> {
         match &self.aside {
             Aside::CheckLink { link, .. } => Query::Next(link.clone()),
             Aside::Exhaust(divided) => divided.query(window(divided.span(), self.size.top())),
-            Aside::Measure => Query::Window(window(Span::open(self.begun_at.minus(self.rules.first_sync)), self.measure(learnt))),
+            Aside::Measure { .. } => Query::Window(window(Span::open(self.begun_at.minus(self.rules.first_sync)), self.measure(learnt))),
             Aside::Nothing | Aside::Done => Query::Window(window(self.span(), self.size.top())),
         }
+    }
+
+    /// The question only measures how long answers may be.
+    pub(crate) fn is_measuring(&self) -> bool {
+        matches!(self.aside, Aside::Measure { .. })
     }
 
     /// Takes the answer to [`Walk::query`]. All of its records are to be delivered, with this step.

@@ -22,10 +22,18 @@ impl<L: Clone> Walk<L> {
                 let outcome = divided.answer(&rows, link, bounds);
                 self.exhausting(divided, outcome, learnt, step);
             }
-            Aside::Measure | Aside::Done => {
+            Aside::Measure { doubted } => {
                 learnt.measured = Some(learnt.longest);
-                self.aside = Aside::Done;
+                let proven = doubted.as_ref().is_some_and(|answer| rows.len() > answer.len());
+                match doubted {
+                    Some(answer) if proven => {
+                        let newest = newest(&answer, self.span(), bounds.ceiling);
+                        self.span_read(newest, answer.len(), false, learnt, step);
+                    }
+                    doubted => self.unmeasured(doubted, bounds.ceiling),
+                }
             }
+            Aside::Done => self.aside = Aside::Done,
         }
     }
 
@@ -62,9 +70,13 @@ impl<L: Clone> Walk<L> {
             (Judgement::Complete, _) => self.span_read(newest(&rows, span, bounds.ceiling), rows.len(), false, learnt, step),
             (Judgement::CheckLink, Some(link)) => self.aside = Aside::CheckLink { link, answer: rows, hops: 0, dead_end: false },
             (Judgement::CheckAfter, _) => {
-                // A longer answer would spare an ascending walk the next doubt; by windows it would prove nothing.
+                // A longer answer would spare an ascending walk this doubt and the next; by windows it would prove nothing.
                 self.doubted |= matches!(self.method, Method::Ascending { .. });
-                self.aside = self.exhaust(Exhaust::after(span, rows, bounds.ceiling));
+                if self.is_worth_measuring(learnt) {
+                    self.aside = Aside::Measure { doubted: Some(rows) };
+                } else {
+                    self.unmeasured(Some(rows), bounds.ceiling);
+                }
             }
             (Judgement::CheckLink | Judgement::More, _) => self.more(&rows, bounds.ceiling, learnt, step),
         }
@@ -242,8 +254,19 @@ impl<L: Clone> Walk<L> {
     }
 
     fn finish(&mut self, learnt: &Learnt) {
-        let worthwhile = self.doubted && learnt.measured != Some(learnt.longest) && self.measure(learnt) > as_count(learnt.longest);
-        self.aside = if worthwhile { Aside::Measure } else { Aside::Done };
+        self.aside = if self.is_worth_measuring(learnt) { Aside::Measure { doubted: None } } else { Aside::Done };
+    }
+
+    fn is_worth_measuring(&self, learnt: &Learnt) -> bool {
+        self.doubted && learnt.measured != Some(learnt.longest) && self.measure(learnt) > as_count(learnt.longest)
+    }
+
+    /// No longer answer came: an answer in doubt has to be gone into, and the rest may wait for another walk.
+    pub(super) fn unmeasured(&mut self, doubted: Option<Vec<Row>>, ceiling: Ticks) {
+        self.aside = match doubted {
+            Some(answer) => self.exhaust(Exhaust::after(self.span(), answer, ceiling)),
+            None => Aside::Done,
+        };
     }
 
     /// The order is not to be had: this feed is read by windows from now on, this walk from its start.

@@ -19,10 +19,11 @@ impl<L: Clone> Walk<L> {
         self.clock = our_clock;
         let mut step = Step::default();
         let adapted = match kind {
-            _ if matches!(self.aside, Aside::Measure) && self.trouble.control().is_none() => {
-                // All that was to be read has been; the measuring may wait for another walk.
+            _ if self.is_measuring() && self.trouble.control().is_none() => {
                 learnt.measured = Some(learnt.longest);
-                self.aside = Aside::Done;
+                if let Aside::Measure { doubted } = std::mem::replace(&mut self.aside, Aside::Done) {
+                    self.unmeasured(doubted, self.ceiling());
+                }
                 true
             }
             ApiErrorKind::Unavailable | ApiErrorKind::BadAnswer => self.in_trouble(learnt, &mut step),
@@ -104,7 +105,7 @@ impl<L: Clone> Walk<L> {
         match &self.aside {
             Aside::Exhaust(divided) => divided.is_by_place() && self.size.top() == 1,
             Aside::Nothing => matches!(self.method, Method::Windows(_)) && self.span().is_tick() && self.size.top() == 1,
-            Aside::CheckLink { .. } | Aside::Measure | Aside::Done => false,
+            Aside::CheckLink { .. } | Aside::Measure { .. } | Aside::Done => false,
         }
     }
 
@@ -121,7 +122,7 @@ impl<L: Clone> Walk<L> {
                 self.exhausting(divided, outcome, learnt, step);
             }
             Aside::CheckLink { answer, .. } => self.more(&answer, self.ceiling(), learnt, step),
-            Aside::Nothing | Aside::Measure | Aside::Done => self.smaller_question(kind, learnt, step),
+            Aside::Nothing | Aside::Measure { .. } | Aside::Done => self.smaller_question(kind, learnt, step),
         }
     }
 
