@@ -1,12 +1,13 @@
 //! What is remembered of a feed between the turns that read it again: which re-reads there are, which one is due, and
 //! the walk that is under way. The database has all of it that must last.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use domain::retry::Backoff;
 use domain::{Axis, ContentHash, Errand, Reread, Ticks};
 use tokio::time::Instant;
+use vecmap::VecMap;
 
 use crate::config::Ladder;
 use crate::feed::FeedKey;
@@ -42,21 +43,21 @@ struct Wait {
 #[derive(Debug)]
 pub(crate) struct Again<L> {
     /// The latest of each errand.
-    rows: BTreeMap<Errand, Reread>,
+    rows: VecMap<Errand, Reread>,
     /// How far each errand has come on record: its run, the axis and what is left there.
-    on_record: BTreeMap<Errand, (i64, Axis, Ticks)>,
+    on_record: VecMap<Errand, (i64, Axis, Ticks)>,
     /// The rows are those of the database, as far as known.
     loaded: bool,
     /// The walks under way. Each errand has its own: what one has learnt of a record that cannot be had must outlast the
     /// turns of the others.
-    pub(crate) readings: BTreeMap<Errand, Reading<L>>,
-    pub(crate) tallies: BTreeMap<Errand, Tally>,
+    pub(crate) readings: VecMap<Errand, Reading<L>>,
+    pub(crate) tallies: VecMap<Errand, Tally>,
     /// The run of each errand that is known to be on record as begun.
-    pub(crate) opened: BTreeMap<Errand, i64>,
+    pub(crate) opened: VecMap<Errand, i64>,
     /// What the replay under way has tried already.
     pub(crate) tried: HashSet<ContentHash>,
     pub(crate) sizes: Sizes,
-    waits: BTreeMap<Errand, Wait>,
+    waits: VecMap<Errand, Wait>,
     /// Gaps that were alarmed already.
     gaps: BTreeSet<Ticks>,
 }
@@ -64,15 +65,15 @@ pub(crate) struct Again<L> {
 impl<L> Default for Again<L> {
     fn default() -> Self {
         Self {
-            rows: BTreeMap::new(),
-            on_record: BTreeMap::new(),
+            rows: VecMap::new(),
+            on_record: VecMap::new(),
             loaded: false,
-            readings: BTreeMap::new(),
-            tallies: BTreeMap::new(),
-            opened: BTreeMap::new(),
+            readings: VecMap::new(),
+            tallies: VecMap::new(),
+            opened: VecMap::new(),
             tried: HashSet::new(),
             sizes: Sizes::default(),
-            waits: BTreeMap::new(),
+            waits: VecMap::new(),
             gaps: BTreeSet::new(),
         }
     }

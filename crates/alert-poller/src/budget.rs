@@ -14,7 +14,7 @@ mod app;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domain::{Audience, Source};
@@ -51,7 +51,6 @@ impl Clock for TokioClock {
 #[derive(Debug)]
 struct Meter {
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
-    clock: TokioClock,
 }
 
 impl Meter {
@@ -60,13 +59,13 @@ impl Meter {
         let steady = limit.saturating_sub(burst.get()).max(1);
         let quota = Quota::with_period(period / steady).unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN)).allow_burst(burst);
         let clock = TokioClock { start: Instant::now() };
-        Self { limiter: RateLimiter::direct_with_clock(quota, clock), clock }
+        Self { limiter: RateLimiter::direct_with_clock(quota, clock) }
     }
 
     /// Counts a call, or says how long to wait.
     fn take(&self) -> Result<(), Duration> {
         self.limiter.check().map_err(|not_until| {
-            let now = self.clock.now();
+            let now = self.limiter.clock().now();
             not_until.earliest_possible().duration_since(now).into()
         })
     }
@@ -76,8 +75,17 @@ impl Meter {
 #[derive(Debug)]
 struct Purse {
     graph: Meter,
-    defender_minute: Meter,
-    defender_hour: Meter,
+    /// Made when it is first used: not every tenant is asked about everything, and there are thousands.
+    defender: OnceLock<Box<Defender>>,
+    per_minute: u32,
+    per_hour: u32,
+}
+
+/// Defender for Endpoint counts by the minute and by the hour.
+#[derive(Debug)]
+struct Defender {
+    minute: Meter,
+    hour: Meter,
 }
 
 impl Purse {
@@ -85,8 +93,9 @@ impl Purse {
     fn whole(config: &Config) -> Self {
         Self {
             graph: Meter::new(config.graph_per_minute, MINUTE),
-            defender_minute: Meter::new(config.defender_per_minute, MINUTE),
-            defender_hour: Meter::new(config.defender_per_hour, HOUR),
+            defender: OnceLock::new(),
+            per_minute: config.defender_per_minute,
+            per_hour: config.defender_per_hour,
         }
     }
 
@@ -95,13 +104,21 @@ impl Purse {
         let four_fifths = |limit: u32| u32::try_from(u64::from(limit) * 4 / 5).unwrap_or(limit).max(1);
         Self {
             graph: Meter::new(four_fifths(config.graph_per_minute), MINUTE),
-            defender_minute: Meter::new(four_fifths(config.defender_per_minute), MINUTE),
-            defender_hour: Meter::new((config.defender_per_hour / 2).max(1), HOUR),
+            defender: OnceLock::new(),
+            per_minute: four_fifths(config.defender_per_minute),
+            per_hour: (config.defender_per_hour / 2).max(1),
         }
     }
 
-    fn spend_bursts(&self) {
-        for meter in [&self.graph, &self.defender_minute, &self.defender_hour] {
+    fn defender(&self) -> &Defender {
+        self.defender
+            .get_or_init(|| Box::new(Defender { minute: Meter::new(self.per_minute, MINUTE), hour: Meter::new(self.per_hour, HOUR) }))
+    }
+
+    /// Of what the one before it was used for.
+    fn spend_bursts(&self, before: &Self) {
+        let defender = before.defender.get().map(|_| self.defender());
+        for meter in defender.into_iter().flat_map(|defender| [&defender.minute, &defender.hour]).chain([&self.graph]) {
             while meter.take().is_ok() {}
         }
     }
@@ -110,7 +127,7 @@ impl Purse {
         match audience {
             Audience::Graph => self.graph.take(),
             // The hour last: what the minute refuses must not be counted there, where it is missed for long.
-            Audience::Defender => self.defender_minute.take().and_then(|()| self.defender_hour.take()),
+            Audience::Defender => self.defender().minute.take().and_then(|()| self.defender().hour.take()),
         }
     }
 }
@@ -143,9 +160,8 @@ impl Allowance {
     /// who has asked to be left alone still is.
     pub(crate) fn renewed(&self, config: &Config) -> Self {
         let fresh = Self::new(config);
-        for purse in [&fresh.all, &fresh.again] {
-            purse.spend_bursts();
-        }
+        fresh.all.spend_bursts(&self.all);
+        fresh.again.spend_bursts(&self.again);
         for audience in [Audience::Graph, Audience::Defender] {
             if let Some(wait) = self.left_alone(audience) {
                 fresh.block(audience, wait);

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use vecmap::VecMap;
 
 use self::ends::Fatal;
 use self::requests::Answer;
@@ -114,7 +115,7 @@ struct Rereads<L> {
     /// What the turn in flight believes to be on record may not be.
     stale: bool,
     /// Requests that were passed on already.
-    told: BTreeMap<Errand, i64>,
+    told: VecMap<Errand, i64>,
 }
 
 /// A turn is over.
@@ -142,7 +143,7 @@ pub struct Poller<S: AlertSource> {
     status: watch::Sender<StageStatus>,
     settings: Option<watch::Receiver<Config>>,
     headline: Option<watch::Sender<Headline>>,
-    entries: BTreeMap<FeedKey, Entry<S::Link>>,
+    entries: BTreeMap<FeedKey, Box<Entry<S::Link>>>,
     allowances: HashMap<TenantId, Arc<Allowance>>,
     apps: Apps,
     schedule: Schedule<Job>,
@@ -272,11 +273,11 @@ impl<S: AlertSource> Poller<S> {
                     placed: false,
                     doubted: false,
                 },
-                rereading: Rereads { memory: Some(Again::default()), backoff: None, begun: false, stale: false, told: BTreeMap::new() },
+                rereading: Rereads { memory: Some(Again::default()), backoff: None, begun: false, stale: false, told: VecMap::new() },
                 since: now,
                 cancel: CancellationToken::new(),
             };
-            if self.entries.insert(feed, entry).is_none() {
+            if self.entries.insert(feed, Box::new(entry)).is_none() {
                 let due = now + self.chance.between(Duration::ZERO, spread);
                 self.schedule.set(Job { feed, work: Work::Live }, Lane::Main, due, now);
             }

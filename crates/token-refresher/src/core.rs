@@ -183,7 +183,7 @@ impl Core {
 
     /// The slot of a held tenant, brought up to date with what the registry says of it.
     pub(crate) fn slot(&self, tenant: &HeldTenant) -> Arc<Slot> {
-        let fresh = || Arc::new(Slot::new(Memory::new(tenant, &self.config)));
+        let fresh = || Arc::new(Slot::new(Memory::new(tenant)));
         let slot = Arc::clone(locked(&self.slots).entry(tenant.id).or_insert_with(fresh));
         slot.memory().adopt(tenant);
         slot
@@ -242,7 +242,7 @@ impl Core {
 
     /// For a tenant that is not ours there is nothing to do but to offer what is held of it.
     pub(crate) fn plan_offer(&self, tenant: TenantId, slot: &Slot) {
-        let next = slot.memory().unsaved.as_ref().and_then(Unsaved::offer_at);
+        let next = slot.memory().unsaved.as_deref().and_then(Unsaved::offer_at);
         if locked(&self.agenda).set(tenant, next) {
             self.agenda_changed.notify_one();
         }

@@ -117,7 +117,7 @@ impl Core {
         let ours = unsaved.offer_at().is_some();
         let in_need = {
             let mut memory = slot.memory();
-            memory.unsaved = Some(unsaved);
+            memory.unsaved = Some(Box::new(unsaved));
             // The lease may have become another one of ours while the answer was on its way.
             if let Some(held) = self.held(tenant.id) {
                 memory.adopt(&held);
@@ -206,7 +206,7 @@ impl Core {
             Verdict::Retry | Verdict::RetryAfter(_) => {
                 let (wait, in_need) = {
                     let mut memory = slot.memory();
-                    (memory.pause(trouble.clone(), now.instant), memory.needs_somebody())
+                    (memory.pause(trouble.clone(), now.instant, &self.config), memory.needs_somebody())
                 };
                 // That a probe could not get through says nothing about what a person has to do.
                 if !in_need {

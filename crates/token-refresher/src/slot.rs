@@ -4,13 +4,13 @@
 //! the login host; keeping it anywhere else would be one more place that holds tokens. The rules here
 //! are pure: instants come in, answers go out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::retry::Backoff;
 use domain::{AccessToken, Audience, Chance, Epoch, HeldTenant, TenantState, Ticks, Trouble, Verdict};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
+use vecmap::VecMap;
 
 use crate::config::Config;
 use crate::unasked::Unasked;
@@ -23,15 +23,16 @@ pub(crate) struct Memory {
     credential_version: i64,
     polled: bool,
     audiences: Vec<Audience>,
-    tokens: BTreeMap<Audience, Cached>,
+    tokens: VecMap<Audience, Cached>,
     /// Trouble that waits for a person, per audience: the licence for one API may be missing while
     /// the other works.
-    needs: BTreeMap<Audience, Need>,
+    needs: VecMap<Audience, Need>,
     /// Answers that say "dead token", heard once.
-    suspects: BTreeMap<Audience, Hold>,
+    suspects: VecMap<Audience, Hold>,
     /// Passing trouble, for the tenant as a whole.
-    pause: Option<Hold>,
-    backoff: Backoff,
+    pause: Option<Box<Hold>>,
+    /// How passing trouble goes on, while it does.
+    backoff: Option<Box<Backoff>>,
     /// When this tenant last met a fault of our own app.
     pub(crate) met_global_fault: Option<Instant>,
     /// What is redeemed although nobody asks.
@@ -39,9 +40,9 @@ pub(crate) struct Memory {
     /// The worker leaves the tenant alone until then; callers do not.
     snooze: Option<Instant>,
     /// A rotated refresh token that is not stored yet.
-    pub(crate) unsaved: Option<Unsaved>,
+    pub(crate) unsaved: Option<Box<Unsaved>>,
     /// What was last logged per audience, so that a state is told once.
-    told: BTreeMap<Audience, (&'static str, Option<String>)>,
+    told: VecMap<Audience, (&'static str, Option<String>)>,
 }
 
 /// An access token and the life ahead of it.
@@ -70,22 +71,22 @@ struct Need {
 }
 
 impl Memory {
-    pub(crate) fn new(tenant: &HeldTenant, config: &Config) -> Self {
+    pub(crate) fn new(tenant: &HeldTenant) -> Self {
         Self {
             epoch: tenant.epoch,
             credential_version: tenant.credential_version,
             polled: false,
             audiences: Vec::new(),
-            tokens: BTreeMap::new(),
-            needs: BTreeMap::new(),
-            suspects: BTreeMap::new(),
+            tokens: VecMap::new(),
+            needs: VecMap::new(),
+            suspects: VecMap::new(),
             pause: None,
-            backoff: Backoff::new(config.retry_first, config.retry_cap),
+            backoff: None,
             met_global_fault: None,
             unasked: Unasked::default(),
             snooze: None,
             unsaved: None,
-            told: BTreeMap::new(),
+            told: VecMap::new(),
         }
     }
 
@@ -103,7 +104,7 @@ impl Memory {
             self.needs.clear();
             self.suspects.clear();
             self.pause = None;
-            self.backoff.reset();
+            self.backoff = None;
             self.met_global_fault = None;
             self.snooze = None;
             self.unasked = Unasked::default();
@@ -143,7 +144,7 @@ impl Memory {
             return Some(unsaved.hold(now));
         }
         let need = self.needs.get(&audience).map(|need| &need.hold);
-        let holds = [need, self.suspects.get(&audience), self.pause.as_ref()];
+        let holds = [need, self.suspects.get(&audience), self.pause.as_deref()];
         let until = holds.iter().flatten().map(|hold| hold.until).max().filter(|until| *until > now)?;
         // What needs a person is the better answer, even when something passing holds for longer.
         holds
@@ -196,16 +197,17 @@ impl Memory {
     }
 
     /// Passing trouble. Answers how long it holds.
-    pub(crate) fn pause(&mut self, trouble: Trouble, now: Instant) -> Duration {
+    pub(crate) fn pause(&mut self, trouble: Trouble, now: Instant, config: &Config) -> Duration {
         let asked_for = if let Verdict::RetryAfter(wait) = trouble.verdict { Some(wait) } else { None };
-        let wait = self.backoff.next_delay(asked_for);
-        self.pause = Some(Hold { trouble, until: now + wait });
+        let backoff = self.backoff.get_or_insert_with(|| Box::new(Backoff::new(config.retry_first, config.retry_cap)));
+        let wait = backoff.next_delay(asked_for);
+        self.pause = Some(Box::new(Hold { trouble, until: now + wait }));
         wait
     }
 
     /// Holds for a moment, without counting it as a failure.
     pub(crate) fn pause_briefly(&mut self, hold: Hold) {
-        self.pause = Some(hold);
+        self.pause = Some(Box::new(hold));
     }
 
     /// What stood in the way may be over: one redemption finds out, before the next slow probe would.
@@ -221,7 +223,7 @@ impl Memory {
         self.suspects.remove(&audience);
         self.unasked.answered();
         self.pause = None;
-        self.backoff.reset();
+        self.backoff = None;
         self.met_global_fault = None;
         self.snooze = None;
         if self.needs.remove(&audience).is_some() {
@@ -243,6 +245,10 @@ impl Memory {
             return;
         }
         let refresh_in = chance.between(life.mul_f64(0.5), life.mul_f64(0.75)).max(Duration::from_secs(1));
+        if self.tokens.is_empty() {
+            // Most tenants are asked about one API.
+            self.tokens.reserve_exact(1);
+        }
         self.tokens.insert(audience, Cached { token, life, refresh_at: at.instant + refresh_in, drop_at: at.instant + life, asked_at });
     }
 
@@ -258,7 +264,7 @@ impl Memory {
 
     /// Whether a token that is held is to be offered now.
     pub(crate) fn is_offer_due(&self, now: Instant) -> bool {
-        self.unsaved.as_ref().and_then(Unsaved::offer_at).is_some_and(|at| at <= now)
+        self.unsaved.as_deref().and_then(Unsaved::offer_at).is_some_and(|at| at <= now)
     }
 
     /// Drops what has ended.

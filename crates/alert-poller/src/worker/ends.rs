@@ -149,7 +149,7 @@ impl<S: AlertSource> Poller<S> {
     }
 
     /// The feeds of the customer whose feed this is.
-    fn feeds_of(&self, key: FeedKey) -> impl Iterator<Item = (&FeedKey, &Entry<S::Link>)> {
+    fn feeds_of(&self, key: FeedKey) -> impl Iterator<Item = (&FeedKey, &Box<Entry<S::Link>>)> {
         Source::ALL.iter().filter_map(move |source| self.entries.get_key_value(&FeedKey { source: *source, ..key }))
     }
 
