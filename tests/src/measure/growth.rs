@@ -84,7 +84,7 @@ fn of_size(size: &Grown, smallest: &Grown) -> [Value; 3] {
 
 fn figure(size: &Grown, smallest: &Grown, what: &str, of: impl Fn(&Grown) -> Figures, unit: &str, more: &[(&str, Value)]) -> Value {
     let new = size.runs.first().map_or(0.0, |run| run[0].alerts);
-    let against = format!("{new} alerts of {TENANTS} customers, 1,000 on a page, where {} are stored already; must not grow", size.stored);
+    let against = format!("{new} alerts of {TENANTS} customers, where {} are stored already; must not grow", size.stored);
     let figures = of(size);
     let times = figures.median() / of(smallest).median();
     let beside = [("stored", json!(size.stored)), ("times_the_smallest", json!(rounded(times))), ("smallest", json!(smallest.stored))];
