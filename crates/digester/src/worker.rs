@@ -108,7 +108,7 @@ impl DigestWorker {
     async fn round(&mut self) {
         self.beat();
         let held = Arc::clone(&self.deps.tenants.borrow());
-        let ids = self.to_look_at(&held);
+        let ids = self.whom_to_look_at(&held);
         let mut more = false;
         match timeout(STEP, look(&self.deps.pool, &ids)).await {
             Ok(Ok(due)) => {
@@ -128,7 +128,7 @@ impl DigestWorker {
     }
 
     /// Who of those held may have something to derive.
-    fn to_look_at(&mut self, held: &TenantSet) -> Vec<TenantId> {
+    fn whom_to_look_at(&mut self, held: &TenantSet) -> Vec<TenantId> {
         let now = Instant::now();
         while let Some(tenant) = self.stored.as_mut().and_then(|stored| stored.try_recv().ok()) {
             self.open.insert(tenant);
