@@ -59,6 +59,14 @@ async fn top_shows_changes_as_they_come_and_gives_the_terminal_back_however_it_e
         if lines.len() == 8 && lines[7].contains("q quit") && !text.contains("LAST OK") { Ok(()) } else { Err(text) }
     })
     .await?;
+    // A key is heard that comes together with a change of size, too: both are there when the program wakes.
+    for (lines, order) in [(9, "token"), (8, "name"), (9, "lag"), (8, "alerts")] {
+        terminal.signal(Signal::STOP)?;
+        terminal.resize(lines, 44)?;
+        terminal.types("s")?;
+        terminal.signal(Signal::CONT)?;
+        terminal.shows(&format!("order: {order}"), SOON).await?;
+    }
     terminal.types("q")?;
     gives_back(terminal).await?;
 

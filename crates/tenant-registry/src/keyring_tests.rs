@@ -161,8 +161,11 @@ fn two_commands_do_not_change_one_ring_and_a_change_by_hand_is_not_lost() {
     let error = change.add_next(key, &RingTarget::InPlace).unwrap_err().to_string();
     assert!(error.contains("changed by somebody else"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), fs::read(&other).unwrap());
+    // What a child has that was forked meanwhile.
+    let inherited = change.folder.try_clone().unwrap();
     drop(change);
-    assert!(RingChange::begin(&path).is_ok());
+    assert!(RingChange::begin(&path).is_ok(), "a command that is over locks nobody out");
+    drop(inherited);
 }
 
 #[test]

@@ -31,7 +31,16 @@ pub(crate) struct RingChange {
     /// Where the file is, behind all links: a rename would otherwise replace the link.
     real: PathBuf,
     /// Holds the lock.
-    _folder: File,
+    pub(super) folder: File,
+}
+
+impl Drop for RingChange {
+    /// Closing the file would not be enough: a child that another thread has just forked has it open as well until it
+    /// becomes its program, and the lock would be there for as long.
+    fn drop(&mut self) {
+        // Where there was no lock there is none to let go.
+        let _ = self.folder.unlock();
+    }
 }
 
 impl RingChange {
@@ -49,7 +58,7 @@ impl RingChange {
         }
         let ring = KeyRing::load(path)?;
         remove_drafts(&real);
-        Ok(Self { ring, real, _folder: folder })
+        Ok(Self { ring, real, folder })
     }
 
     /// The ring as it is now.
