@@ -138,11 +138,14 @@ pub struct Poller<S: AlertSource> {
     shared: Arc<Shared<S>>,
     chance: Arc<dyn Chance>,
     tenants: watch::Receiver<Arc<TenantSet>>,
+    /// Whom `entries` are about.
+    adopted: Arc<BTreeMap<TenantId, Arc<HeldTenant>>>,
     sink_status: watch::Receiver<StageStatus>,
     sink_was_faulty: bool,
     status: watch::Sender<StageStatus>,
     settings: Option<watch::Receiver<Config>>,
-    headline: Option<watch::Sender<Headline>>,
+    /// Where the line is said, and when it was.
+    headline: Option<(watch::Sender<Headline>, Option<Instant>)>,
     entries: BTreeMap<FeedKey, Box<Entry<S::Link>>>,
     allowances: HashMap<TenantId, Arc<Allowance>>,
     apps: Apps,
@@ -161,6 +164,7 @@ impl<S: AlertSource> Poller<S> {
             shared: Arc::new(Shared { config, source, tokens, cursors, clock, sink, reports, lanes }),
             chance,
             tenants,
+            adopted: Arc::default(),
             sink_status,
             sink_was_faulty: false,
             status,
@@ -224,6 +228,11 @@ impl<S: AlertSource> Poller<S> {
     /// Takes over the latest word about who is to be polled.
     fn adopt(&mut self) {
         let set = Arc::clone(&self.tenants.borrow_and_update());
+        if Arc::ptr_eq(&set.tenants, &self.adopted) {
+            // Only the leases were confirmed.
+            return;
+        }
+        self.adopted = Arc::clone(&set.tenants);
         let dropped: Vec<_> = self.entries.iter().filter(|(key, entry)| !still_held(&set, **key, entry)).map(|(key, _)| *key).collect();
         for feed in dropped {
             if let Some(entry) = self.entries.remove(&feed) {
@@ -325,7 +334,7 @@ impl<S: AlertSource> Poller<S> {
         }
     }
 
-    fn beat(&self) {
+    fn beat(&mut self) {
         let now = self.shared.clock.now();
         let status = match self.hindrance() {
             None => StageStatus::well(now),

@@ -15,8 +15,10 @@ pub struct Config {
     pub renew_every: Duration,
     /// Our own trust in a lease ends this much before the lease does.
     pub trust_margin: Duration,
-    /// How often everything is read even though nothing seems to have changed.
+    /// How often all tenants that are held are read even though nothing seems to have changed.
     pub full_read_every: Duration,
+    /// How often what is open is read, and counted for the metrics.
+    pub count_every: Duration,
     /// A tenant that goes to another replica is published no more, and released as soon as no redemption is in flight
     /// for it, so that two replicas never redeem one token at once. A redemption that does not end is waited for no
     /// longer than this: twice as long as a sign-in can take.
@@ -40,7 +42,8 @@ impl Default for Config {
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
             trust_margin: Duration::from_secs(3),
-            full_read_every: Duration::from_secs(10),
+            full_read_every: Duration::from_secs(60),
+            count_every: Duration::from_secs(10),
             let_go_within: Duration::from_secs(60),
             clocks_every: Duration::from_secs(60),
             replica_gone_after: Duration::from_secs(10),

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::registry::Registry;
-use beacon::Beacon;
+use beacon::{Beacon, Tenants};
 use hint::Hint;
 use news::{News, OpenTroubles};
 use rounds::Rounds;
@@ -61,6 +61,8 @@ pub struct RegistryWorker {
     /// Everything we hold, what is being let go of included.
     held: BTreeMap<TenantId, Arc<HeldTenant>>,
     letting_go: LettingGo,
+    /// What is published of it.
+    shown: Tenants,
     in_flight: Arc<dyn InFlight>,
     news: News,
     open: OpenTroubles,
@@ -68,6 +70,7 @@ pub struct RegistryWorker {
     token: Option<i64>,
     renewed_at: Option<Instant>,
     read_at: Option<Instant>,
+    counted_at: Option<Instant>,
     clocks_at: Option<Instant>,
     looked_at: Instant,
     due: Instant,
@@ -102,12 +105,14 @@ impl RegistryWorker {
             reports_open: true,
             held: BTreeMap::new(),
             letting_go: LettingGo::default(),
+            shown: Arc::default(),
             in_flight,
             news: News::default(),
             open: OpenTroubles::default(),
             token: None,
             renewed_at: None,
             read_at: None,
+            counted_at: None,
             clocks_at: None,
             looked_at: now,
             due: now,
@@ -207,22 +212,32 @@ impl RegistryWorker {
             changed = true;
         }
 
-        if changed {
-            let read = self.beacon.during(self.config.database_timeout, self.rounds.read()).await?;
-            let known = mem::take(&mut self.held);
-            // What did not change stays the same allocation, for whoever compares by pointer.
-            self.held = read.held.into_iter().map(|tenant| (tenant.id, keep(known.get(&tenant.id), tenant))).collect();
-            self.letting_go.keep_only(&self.held);
+        if changed || self.is_due(self.counted_at, self.config.count_every) {
+            let read = self.beacon.during(self.config.database_timeout, self.rounds.read(changed)).await?;
             self.open = read.open;
-            self.read_at = Some(start);
-            self.token = Some(view.survey.token);
+            self.counted_at = Some(start);
+            if let Some(held) = read.held {
+                let known = mem::take(&mut self.held);
+                // What did not change stays the same allocation, for whoever compares by pointer.
+                self.held = held.into_iter().map(|tenant| (tenant.id, keep(known.get(&tenant.id), tenant))).collect();
+                self.letting_go.keep_only(&self.held);
+                self.read_at = Some(start);
+                self.token = Some(view.survey.token);
+            }
         }
         if self.is_due(self.clocks_at, self.config.clocks_every) {
             self.beacon.during(self.config.database_timeout, self.rounds.look_at_clocks()).await?.tell();
             self.clocks_at = Some(start);
         }
-        let shown = self.held.iter().filter(|(id, _)| !self.letting_go.contains(id)).map(|(id, tenant)| (*id, Arc::clone(tenant)));
-        self.beacon.publish(shown.collect());
+        // Where nothing was read, it is another set only by whom we let go of, or have taken back.
+        if changed || !self.letting_go.is_empty() || self.shown.len() != self.held.len() {
+            let shown = self.held.iter().filter(|(id, _)| !self.letting_go.contains(id)).map(|(id, tenant)| (*id, Arc::clone(tenant)));
+            let shown: BTreeMap<_, _> = shown.collect();
+            if *self.shown != shown {
+                self.shown = Arc::new(shown);
+            }
+        }
+        self.beacon.publish(&self.shown);
         let withdrawn = self.letting_go.withdrawn();
         self.beacon.well();
         if self.backoff.failures() > 0 {
@@ -259,7 +274,7 @@ impl RegistryWorker {
 
     /// Leaves nothing to wait for: whoever is left can take our tenants at once.
     async fn farewell(mut self) {
-        self.beacon.publish(BTreeMap::new());
+        self.beacon.publish(&Arc::default());
         self.reports.close();
         while let Ok(report) = self.reports.try_recv() {
             self.news.take(report, &self.held, &self.open);

@@ -199,8 +199,12 @@ impl Core {
     pub(crate) fn forget_all_but(&self, set: &TenantSet) {
         let now = Instant::now();
         let known = set.trusted_until > now;
-        let mut agenda = locked(&self.agenda);
-        locked(&self.slots).retain(|tenant, slot| {
+        let (mut agenda, mut slots) = (locked(&self.agenda), locked(&self.slots));
+        // Everybody in the set has a slot as soon as it was taken over.
+        if slots.len() <= set.tenants.len() {
+            return;
+        }
+        slots.retain(|tenant, slot| {
             let stays = set.tenants.contains_key(tenant) || Arc::strong_count(slot) > 1 || self.holds_on(*tenant, slot, known, now);
             if !stays {
                 agenda.set(*tenant, None);

@@ -46,7 +46,12 @@ impl Held {
         self.0.each_ref().map(watch::Sender::subscribe)
     }
 
-    fn publish(&self, process: &Process, set: TenantSet) {
+    fn publish(&self, process: &Process, mut set: TenantSet) {
+        // The same tenants are the same allocation, as the registry has it.
+        let before = Arc::clone(&self.0[0].borrow().tenants);
+        if before == set.tenants {
+            set.tenants = before;
+        }
         let (set, first) = (Arc::new(set), process.dice.below(2));
         self.0[first].send_replace(Arc::clone(&set));
         self.0[1 - first].send_replace(set);
@@ -130,7 +135,7 @@ impl Keeper {
             };
             Some((id, Arc::new(held)))
         });
-        let tenants = tenants.collect();
+        let tenants = Arc::new(tenants.collect());
         let replicas = u32::try_from(live).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         drop(state);
         held.publish(process, TenantSet { trusted_until: process.time.instant(now + LEASE - MARGIN), replicas, tenants });

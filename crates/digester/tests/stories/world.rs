@@ -236,7 +236,7 @@ pub(crate) fn held(fences: &[Fence]) -> Arc<TenantSet> {
         last_refresh_at: None,
     };
     let tenants = fences.iter().map(|fence| (fence.tenant, Arc::new(tenant(fence)))).collect::<BTreeMap<_, _>>();
-    Arc::new(TenantSet { trusted_until: Instant::now(), replicas: NonZeroU32::MIN, tenants })
+    Arc::new(TenantSet { trusted_until: Instant::now(), replicas: NonZeroU32::MIN, tenants: Arc::new(tenants) })
 }
 
 /// Waits until so many alerts are derived and none is left. The database is asked: a beat after the sink's answer may be of a

@@ -15,6 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 /// Clocks that drift or are slewed part by less than this between two looks.
 const SLEPT: Duration = Duration::from_secs(2);
 
+/// The tenants of a set.
+pub(super) type Tenants = Arc<BTreeMap<TenantId, Arc<HeldTenant>>>;
+
 /// Publishes, beats, and withdraws what must not be believed any more.
 pub(super) struct Beacon {
     clock: Arc<dyn Clock>,
@@ -97,30 +100,34 @@ impl Beacon {
     }
 
     fn withdraw(&self, trusted_until: Instant) {
-        self.show(trusted_until, BTreeMap::new());
+        self.show(trusted_until, Arc::default());
     }
 
     /// Makes these the published tenants, and counts who came and who went.
-    fn show(&self, trusted_until: Instant, tenants: BTreeMap<TenantId, Arc<HeldTenant>>) {
+    fn show(&self, trusted_until: Instant, tenants: Tenants) {
         metrics::gauge!(metric::LEASES_HELD).set(tenants.len() as f64);
         let before = self.tenants.send_replace(Arc::new(TenantSet { trusted_until, replicas: self.replicas, tenants }));
         let after = self.tenants.borrow();
+        if Arc::ptr_eq(&before.tenants, &after.tenants) {
+            return;
+        }
         let came = after.tenants.keys().filter(|tenant| !before.tenants.contains_key(tenant)).count();
         let went = before.tenants.keys().filter(|tenant| !after.tenants.contains_key(tenant)).count();
         metrics::counter!(metric::LEASE_CHANGES).increment((came + went) as u64);
     }
 
-    /// Publishes these tenants, if they or the trust in them are other than before.
-    pub(super) fn publish(&self, tenants: BTreeMap<TenantId, Arc<HeldTenant>>) {
+    /// Publishes these tenants, if they or the trust in them are other than before. They are other ones when they are
+    /// another allocation: telling apart ten thousand once a second is not worth it.
+    pub(super) fn publish(&self, tenants: &Tenants) {
         // Trust that ended while the tenants were being read is not given to anybody.
         if self.trusted_until <= Instant::now() && !tenants.is_empty() {
             return self.check_trust();
         }
         let before = Arc::clone(&self.tenants.borrow());
-        if before.trusted_until == self.trusted_until && before.replicas == self.replicas && before.tenants == tenants {
+        if before.trusted_until == self.trusted_until && before.replicas == self.replicas && Arc::ptr_eq(&before.tenants, tenants) {
             return;
         }
-        self.show(self.trusted_until, tenants);
+        self.show(self.trusted_until, Arc::clone(tenants));
     }
 
     /// Withdraws the published tenants once trust in the leases has ended.
@@ -200,7 +207,7 @@ mod tests {
             credential_version: 1,
             last_refresh_at: None,
         };
-        beacon.publish([(id, Arc::new(tenant))].into());
+        beacon.publish(&Arc::new([(id, Arc::new(tenant))].into()));
         assert_eq!(published.borrow().tenants.len(), 1);
         (beacon, clock, published)
     }
@@ -214,12 +221,12 @@ mod tests {
         assert!(answer.is_err(), "an answer from before the sleep");
         assert!(beacon.has_slept());
         assert!(published.borrow().tenants.is_empty() && published.borrow().trusted_until <= Instant::now());
-        beacon.publish(before.tenants.clone());
+        beacon.publish(&before.tenants);
         assert!(published.borrow().tenants.is_empty(), "what was read before is not believed either");
         assert!(!beacon.has_slept(), "once");
         beacon.during(SECOND, async { Ok(1) }).await.unwrap();
         beacon.trust_until(Instant::now() + 27 * SECOND);
-        beacon.publish(before.tenants.clone());
+        beacon.publish(&before.tenants);
         assert_eq!(published.borrow().tenants.len(), 1);
     }
 

@@ -40,9 +40,10 @@ impl View {
     }
 }
 
-/// Everything about what we hold.
+/// What is there.
 pub(super) struct Read {
-    pub(super) held: Vec<HeldTenant>,
+    /// Everything about what we hold, if that was asked for.
+    pub(super) held: Option<Vec<HeldTenant>>,
     pub(super) open: OpenTroubles,
 }
 
@@ -115,10 +116,10 @@ impl Rounds {
         tx.commit().await
     }
 
-    /// Reads what we hold, and counts all tenants for the metrics.
-    pub(super) async fn read(&self) -> Result<Read, sqlx::Error> {
+    /// Reads what is open and counts all tenants for the metrics; reads what we hold, if that is to be known, too.
+    pub(super) async fn read(&self, with_held: bool) -> Result<Read, sqlx::Error> {
         let mut tx = store::begin(&self.pool).await?;
-        let held = leases::held(&mut *tx, self.me).await?;
+        let held = if with_held { Some(leases::held(&mut *tx, self.me).await?) } else { None };
         let rows = troubles::open(&mut *tx, self.me).await?;
         let faults = troubles::faults(&mut *tx).await?;
         let states = tenants::count_by_state(&mut *tx).await?;

@@ -52,6 +52,10 @@ impl LettingGo {
         ripe.map(|(id, _)| *id).collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn contains(&self, tenant: &TenantId) -> bool {
         self.0.contains_key(tenant)
     }

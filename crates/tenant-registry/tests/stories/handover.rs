@@ -174,7 +174,7 @@ async fn i7_standing_still_amid_a_renewal_for_longer_than_the_lease_ends_all_wor
         let mut other = world.worker_with(config());
         other.until("a tenant", |set| !set.tenants.is_empty()).await;
         let after = still.until("something of its own again", |set| !set.tenants.is_empty()).await;
-        for (id, tenant) in &after.tenants {
+        for (id, tenant) in &*after.tenants {
             assert!(tenant.epoch > before.tenants[id].epoch, "{point}: a lease that had ended is claimed and not renewed");
         }
         still.stop().await;

@@ -1,6 +1,7 @@
 //! Leases: who looks after a tenant when replicas come, go, crash and stall. Real locks throughout.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{TenantId, TenantState};
@@ -51,6 +52,22 @@ async fn each_change_of_a_tenant_is_noticed_without_reading_everything_each_time
     }
     world.registry.pause(id(1)).await.unwrap();
     worker.until("the pause", |set| set.tenants[&id(1)].state == TenantState::Paused).await;
+    worker.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn who_is_held_stays_the_same_allocation_until_somebody_changes(pool: PgPool) {
+    let world = world(pool).await.with_tenants(2).await;
+    let mut worker = world.worker();
+    let before = worker.holding(2).await;
+    // Several renewals, and in between everything was read anew.
+    let far = before.trusted_until + 3 * quick().full_read_every;
+    let later = worker.until("renewals", |set| set.trusted_until > far).await;
+    assert!(Arc::ptr_eq(&before.tenants, &later.tenants));
+    world.registry.pause(id(1)).await.unwrap();
+    let paused = worker.until("the pause", |set| set.tenants[&id(1)].state == TenantState::Paused).await;
+    assert!(!Arc::ptr_eq(&later.tenants, &paused.tenants));
+    assert!(Arc::ptr_eq(&later.tenants[&id(2)], &paused.tenants[&id(2)]), "whoever did not change is the same");
     worker.stop().await;
 }
 

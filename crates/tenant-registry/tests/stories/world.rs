@@ -23,7 +23,8 @@ use uuid::Uuid;
 
 pub(crate) const HEADER: &str = "directory_id,name,cloud,app,sources,refresh_token";
 pub(crate) const CLIENT: &str = "11111111-1111-1111-1111-111111111111";
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than a lease: who could not give his back in time, since the disk was busy, is followed when it ends.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) pool: PgPool,
@@ -146,6 +147,7 @@ pub(crate) fn quick() -> Config {
         tick: Duration::from_millis(30),
         renew_every: Duration::from_millis(100),
         full_read_every: Duration::from_millis(200),
+        count_every: Duration::from_millis(200),
         ..Config::default()
     }
 }

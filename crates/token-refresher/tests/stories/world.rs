@@ -220,14 +220,14 @@ impl World {
     pub(crate) fn hold(&self, tenant: HeldTenant) -> Arc<HeldTenant> {
         let tenant = Arc::new(tenant);
         self.change(|set| {
-            set.tenants.insert(tenant.id, Arc::clone(&tenant));
+            Arc::make_mut(&mut set.tenants).insert(tenant.id, Arc::clone(&tenant));
         });
         tenant
     }
 
     pub(crate) fn lose(&self, tenant: TenantId) {
         self.change(|set| {
-            set.tenants.remove(&tenant);
+            Arc::make_mut(&mut set.tenants).remove(&tenant);
         });
     }
 

@@ -212,7 +212,7 @@ impl World {
     }
 
     fn announce(&self) {
-        let set = TenantSet { tenants: self.held.clone(), ..TenantSet::empty(Instant::now() + self.trusted_for) };
+        let set = TenantSet { tenants: Arc::new(self.held.clone()), ..TenantSet::empty(Instant::now() + self.trusted_for) };
         self.tenants.send_replace(Arc::new(set));
     }
 
