@@ -1,5 +1,6 @@
 //! What it costs to read new alerts, and to recognise them, when many are stored already: CPU seconds of daemon and Postgres,
-//! and how fast. It should not grow with what is stored.
+//! and how fast. It should not grow with what is stored; where it does, the bytes that Postgres writes to its log and fetches into its
+//! memory say why.
 //!
 //! The archive lies in all tables that a page looks at, over thirteen months, and is of the same customers; its bodies are short,
 //! since nobody reads them. It is vacuumed before the daemon begins.
@@ -72,8 +73,12 @@ fn of_size(size: &Grown, smallest: &Grown) -> [Value; 3] {
         let cpu = |grown: &Grown| Figures::of(&grown.runs, |run| run[pass].cpu_per_100_000());
         let each =
             |figure: fn(&Pass) -> f64| rounded(Figures::of(&size.runs, |run| figure(&run[pass]) / run[pass].alerts * 100_000.0).median());
-        let parts =
-            [("program_per_100000", json!(each(|pass| pass.program_cpu))), ("postgres_per_100000", json!(each(|pass| pass.postgres_cpu)))];
+        let parts = [
+            ("program_per_100000", json!(each(|pass| pass.program_cpu))),
+            ("postgres_per_100000", json!(each(|pass| pass.postgres_cpu))),
+            ("logged_mb_per_100000", json!(each(|pass| pass.logged / 1e6))),
+            ("fetched_mb_per_100000", json!(each(|pass| pass.fetched / 1e6))),
+        ];
         figure(size, smallest, &format!("{what}_cpu"), cpu, "CPU s per 100,000 alerts", &parts)
     };
     let rate = |grown: &Grown| Figures::of(&grown.runs, |run| run[0].rate());

@@ -149,7 +149,7 @@ async fn pass(which: Peer, ground: &Ground<'_>, pool: &PgPool, folder: &Path, jo
     let script = format!("{}/src/measure/peers/{}", env!("CARGO_MANIFEST_DIR"), which.file());
     let meter = ground.meter().await?;
     let Ran { stdout, cpu, peak_rss } = run(&python(), &[&script], folder, job).await?;
-    let seen = meter.so_far()?;
+    let seen = meter.so_far().await?;
     let line = stdout.lines().next_back().unwrap_or_default();
     let said: Value = serde_json::from_str(line).with_context(|| format!("its last line is no JSON: {line}"))?;
     let number = |key: &str| said[key].as_f64().with_context(|| format!("no {key} in {said}"));

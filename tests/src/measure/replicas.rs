@@ -51,7 +51,7 @@ pub async fn replicas(server: &str, processes: usize, alerts: usize, seed: u64) 
     world.import_all().await?;
     let (read, written) = daemon::everything_is_read(&ground, &daemons, world.cloud.ledger().total_alerts()).await?;
     let wall = since_first_request(&world)?;
-    let seen = Pass { wall, program_cpu: cpu(&daemons)? - before, read, written, ..meter.so_far()? };
+    let seen = Pass { wall, program_cpu: cpu(&daemons)? - before, read, written, ..meter.so_far().await? };
     let mut held = Vec::new();
     for daemon in &daemons {
         held.push(daemon.metric("tocsin_lease_held", "").await?);
@@ -60,7 +60,7 @@ pub async fn replicas(server: &str, processes: usize, alerts: usize, seed: u64) 
     outside.rollback().await?;
     daemon::derived(&pool).await?;
     let derived_program_cpu = cpu(&daemons)? - before - seen.program_cpu;
-    let derived_postgres_cpu = meter.so_far()?.postgres_cpu - seen.postgres_cpu;
+    let derived_postgres_cpu = meter.so_far().await?.postgres_cpu - seen.postgres_cpu;
     let mut peak_rss = 0;
     for daemon in &mut daemons {
         peak_rss = Usage::of(daemon.pid()?)?.peak_rss.max(peak_rss);

@@ -51,11 +51,11 @@ async fn pass(world: &World, ground: &Ground<'_>, written: usize, since: &str) -
     let daemons = std::slice::from_ref(&daemon);
     let (read, written) = everything_is_read(ground, daemons, written).await?;
     let pid = daemon.pid()?;
-    let seen = Pass { program_cpu: proc_stats::cpu(pid)?, ..meter.so_far()? };
+    let seen = Pass { program_cpu: proc_stats::cpu(pid)?, ..meter.so_far().await? };
     outside.rollback().await?;
     derived(&pool).await.with_context(|| daemon.last_words())?;
     let derived_program_cpu = proc_stats::cpu(pid)? - seen.program_cpu;
-    let derived_postgres_cpu = meter.so_far()?.postgres_cpu - seen.postgres_cpu;
+    let derived_postgres_cpu = meter.so_far().await?.postgres_cpu - seen.postgres_cpu;
     let peak_rss = Usage::of(pid)?.peak_rss;
     daemon.terminate().await?;
     ensure!(read > 0.0, "nothing was read: {seen:?}");

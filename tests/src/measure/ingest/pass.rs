@@ -27,6 +27,10 @@ pub struct Pass {
     pub program_cpu: f64,
     /// CPU seconds of all processes of Postgres meanwhile.
     pub postgres_cpu: f64,
+    /// Bytes that Postgres has written to its log meanwhile.
+    pub logged: f64,
+    /// Bytes that it has read because its own memory did not hold them; up to a second of that may be missing.
+    pub fetched: f64,
     /// CPU seconds of the simulator meanwhile: part of no figure, but spent on the same cores.
     pub simulator_cpu: f64,
     /// CPU seconds of the program after that, until everything was derived from what was stored.
@@ -117,7 +121,14 @@ impl<'a> Ground<'a> {
         sqlx::query("checkpoint").execute(&self.pool).await?;
         self.cloud.clear_journal();
         let (postgres, simulator) = (proc_stats::family_cpu(self.postmaster)?, proc_stats::threads_cpu("simulator")?);
-        Ok(Meter { ground: self, begun: Instant::now(), postgres, simulator })
+        Ok(Meter { ground: self, begun: Instant::now(), postgres, simulator, moved: self.moved().await? })
+    }
+
+    /// Bytes that the server has written to its log since it is there, and fetched into its memory.
+    async fn moved(&self) -> anyhow::Result<(f64, f64)> {
+        let sql = "select (pg_current_wal_insert_lsn() - '0/0')::float8,
+                       (select sum(blks_read)::float8 from pg_stat_database) * current_setting('block_size')::float8";
+        Ok(sqlx::query_as(sql).fetch_one(&self.pool).await?)
     }
 
     /// Records that Graph has given out since the last meter was started.
@@ -165,17 +176,22 @@ pub struct Meter<'a> {
     begun: Instant,
     postgres: f64,
     simulator: f64,
+    moved: (f64, f64),
 }
 
 impl Meter<'_> {
-    /// A pass with what is known so far: time, CPU of Postgres and simulator, and how many alerts there are.
+    /// A pass with what is known so far: time, CPU and bytes of Postgres, CPU of the simulator, and how many alerts there are.
     ///
     /// # Errors
-    /// When a process cannot be asked.
-    pub fn so_far(&self) -> anyhow::Result<Pass> {
+    /// When a process or the server cannot be asked.
+    pub async fn so_far(&self) -> anyhow::Result<Pass> {
+        let (wall, postgres_cpu) = (self.begun.elapsed(), proc_stats::family_cpu(self.ground.postmaster)? - self.postgres);
+        let moved = self.ground.moved().await?;
         Ok(Pass {
-            wall: self.begun.elapsed(),
-            postgres_cpu: proc_stats::family_cpu(self.ground.postmaster)? - self.postgres,
+            wall,
+            postgres_cpu,
+            logged: moved.0 - self.moved.0,
+            fetched: moved.1 - self.moved.1,
             simulator_cpu: proc_stats::threads_cpu("simulator")? - self.simulator,
             alerts: self.ground.cloud.ledger().total_alerts() as f64,
             ..Pass::default()
@@ -206,7 +222,7 @@ mod tests {
         })
         .await
         .unwrap();
-        let counted = meter.so_far().unwrap().postgres_cpu;
+        let counted = meter.so_far().await.unwrap().postgres_cpu;
         // The time of each process is cut to whole ticks, and that of all who have ended once.
         assert!(spent >= 0.1 && counted >= spent - 0.05, "{spent} of {counted}");
     }

@@ -105,7 +105,7 @@ pub async fn copy(ground: &Ground<'_>, pool: &PgPool, rows: &Rows, connections: 
     let meter = ground.meter().await?;
     let program = proc_stats::cpu(std::process::id())?;
     let stored: u64 = try_join_all(streams.iter().map(|stream| one(pool, stream))).await?.into_iter().sum();
-    let seen = meter.so_far()?;
+    let seen = meter.so_far().await?;
     let program_cpu = proc_stats::cpu(std::process::id())? - program;
     ensure!(usize::try_from(stored)? == rows.starts.len(), "{stored} of {} rows were copied", rows.starts.len());
     sqlx::query("drop schema copied cascade").execute(pool).await?;
