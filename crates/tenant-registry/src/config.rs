@@ -42,7 +42,7 @@ impl Default for Config {
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
             trust_margin: Duration::from_secs(3),
-            full_read_every: Duration::from_secs(60),
+            full_read_every: Duration::from_secs(30),
             count_every: Duration::from_secs(10),
             let_go_within: Duration::from_secs(60),
             clocks_every: Duration::from_secs(60),

@@ -1,6 +1,6 @@
 //! The key ring file: what is read, what is refused, and what a change of it leaves behind.
 
-use super::change::{RingChange, RingTarget};
+use super::change::{Lock, RingChange, RingTarget};
 use super::*;
 
 fn fresh() -> (tempfile::TempDir, PathBuf) {
@@ -161,9 +161,13 @@ fn two_commands_do_not_change_one_ring_and_a_change_by_hand_is_not_lost() {
     let error = change.add_next(key, &RingTarget::InPlace).unwrap_err().to_string();
     assert!(error.contains("changed by somebody else"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), fs::read(&other).unwrap());
-    // What a child has that was forked meanwhile.
-    let inherited = change.folder.try_clone().unwrap();
     drop(change);
+    let folder = fs::File::open(path.parent().unwrap()).unwrap();
+    // What a child has that was forked meanwhile.
+    let inherited = folder.try_clone().unwrap();
+    folder.lock().unwrap();
+    assert!(matches!(RingChange::begin(&path), Err(KeyRingError::Busy(_))));
+    drop(Lock(folder));
     assert!(RingChange::begin(&path).is_ok(), "a command that is over locks nobody out");
     drop(inherited);
 }

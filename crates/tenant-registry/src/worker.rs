@@ -184,7 +184,8 @@ impl RegistryWorker {
     /// that wait to be given back.
     async fn look_round(&mut self) -> Result<bool, sqlx::Error> {
         let start = Instant::now();
-        let mut changed = self.is_due(self.read_at, self.config.full_read_every);
+        // Whatever a look that failed half-way had found out is found out anew.
+        let mut changed = self.is_due(self.read_at, self.config.full_read_every) || self.backoff.failures() > 0;
         if self.is_due(self.renewed_at, self.config.renew_every) {
             let renewed = self.beacon.during(self.config.database_timeout, self.rounds.renew()).await?;
             self.renewed_at = Some(start);

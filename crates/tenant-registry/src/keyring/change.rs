@@ -30,16 +30,18 @@ pub(crate) struct RingChange {
     ring: KeyRing,
     /// Where the file is, behind all links: a rename would otherwise replace the link.
     real: PathBuf,
-    /// Holds the lock.
-    pub(super) folder: File,
+    _lock: Lock,
 }
 
-impl Drop for RingChange {
+/// The lock on the folder, until this is dropped.
+pub(super) struct Lock(pub(super) File);
+
+impl Drop for Lock {
     /// Closing the file would not be enough: a child that another thread has just forked has it open as well until it
     /// becomes its program, and the lock would be there for as long.
     fn drop(&mut self) {
         // Where there was no lock there is none to let go.
-        let _ = self.folder.unlock();
+        let _ = self.0.unlock();
     }
 }
 
@@ -56,9 +58,10 @@ impl RingChange {
         if let Err(TryLockError::WouldBlock) = folder.try_lock() {
             return Err(KeyRingError::Busy(path.to_owned()));
         }
+        let lock = Lock(folder);
         let ring = KeyRing::load(path)?;
         remove_drafts(&real);
-        Ok(Self { ring, real, folder })
+        Ok(Self { ring, real, _lock: lock })
     }
 
     /// The ring as it is now.

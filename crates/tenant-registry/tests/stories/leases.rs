@@ -72,6 +72,27 @@ async fn who_is_held_stays_the_same_allocation_until_somebody_changes(pool: PgPo
 }
 
 #[sqlx::test(migrations = "../../migrations")]
+async fn what_a_look_found_before_it_failed_is_not_forgotten(pool: PgPool) {
+    let world = world(pool).await.with_tenants(1).await;
+    let (never, each_time) = (Duration::from_secs(600), Duration::ZERO);
+    let mut worker = world.worker_with(Config { full_read_every: never, clocks_every: each_time, ..quick() });
+    worker.holding(1).await;
+    // The clocks are looked at after who is held was read, and from now on that fails.
+    let rename = async |from: &str, to: &str| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("alter table tocsin.{from} rename to {to}"))).execute(&world.pool).await.unwrap();
+    };
+    rename("clock_warning", "mislaid").await;
+    world.registry.pause(id(1)).await.unwrap();
+    let looks = || world.count("select looks from tocsin.replica");
+    let before = looks().await;
+    eventually("a whole look at the pause", looks, |looks| *looks >= before + 2).await;
+    assert_eq!(worker.tenant(id(1)).await.state, TenantState::Active, "nothing was published meanwhile");
+    rename("mislaid", "clock_warning").await;
+    worker.until("the pause", |set| set.tenants[&id(1)].state == TenantState::Paused).await;
+    worker.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
 async fn a_lease_that_went_elsewhere_is_noticed_at_the_next_renewal(pool: PgPool) {
     let world = world(pool).await.with_tenants(2).await;
     let mut worker = world.worker_with(Config { full_read_every: Duration::from_secs(600), ..quick() });
