@@ -69,9 +69,18 @@ async fn fault_45_five_immediate_stops_of_postgres_lose_nothing_that_was_committ
     let mut amid = 0;
     for stop in 0..5 {
         let before = grown(&world, rows(&world, "dash.alert_version").await? + 50 * stop).await?;
+        let made = changes.count();
         for tenant in world.cloud.tenants() {
             world.cloud.publish_new(tenant.directory_id, 3)?;
-            changes.make(&world, &tenant, 2).await?;
+        }
+        // Only what is stored from each of its sources can change.
+        while changes.count() == made {
+            for tenant in world.cloud.tenants() {
+                changes.make(&world, &tenant, 2).await?;
+            }
+            if changes.count() == made {
+                grown(&world, rows(&world, "dash.alert_version").await?).await?;
+            }
         }
         amid += u32::from(rows(&world, "dash.alert").await? < i64::try_from(3 * HISTORY)?);
         // As `pg_ctl stop -m immediate`: every session ends where it stands, and the next start replays the log.
@@ -84,7 +93,7 @@ async fn fault_45_five_immediate_stops_of_postgres_lose_nothing_that_was_committ
     anyhow::ensure!(amid >= 4, "only {amid} of 5 stops fell into the first sync");
     world.cloud.clear_script();
     let tally = world.settled(SOON).await?;
-    anyhow::ensure!(tally.published >= 3 * HISTORY + 45 && changes.count() >= 20, "{tally}, {} changes", changes.count());
+    anyhow::ensure!(tally.published >= 3 * HISTORY + 45 && changes.count() >= 5, "{tally}, {} changes", changes.count());
     for replica in &mut replicas {
         ready(replica).await?;
         replica.terminate().await?;

@@ -23,7 +23,9 @@ impl<S: AlertSource> Poller<S> {
     pub(super) fn say_headline(&mut self) {
         let now = Instant::now();
         let Some((out, said_at)) = &mut self.headline else { return };
-        if said_at.is_some_and(|said_at| now - said_at < SAID_EVERY) {
+        let tenants = self.tenants.borrow().tenants.len();
+        // Who has just come is told of at once.
+        if said_at.is_some_and(|said_at| now - said_at < SAID_EVERY) && out.borrow().tenants == tenants {
             return;
         }
         *said_at = Some(now);
@@ -35,10 +37,6 @@ impl<S: AlertSource> Poller<S> {
             }
             longest_ago = longest_ago.into_iter().chain(entry.common.caught_up()).min();
         }
-        out.send_replace(Headline {
-            tenants: self.tenants.borrow().tenants.len(),
-            unreadable,
-            worst_lag: longest_ago.map(|began| now - began),
-        });
+        out.send_replace(Headline { tenants, unreadable, worst_lag: longest_ago.map(|began| now - began) });
     }
 }
