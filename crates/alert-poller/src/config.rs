@@ -41,7 +41,7 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// Re-reads in flight, apart from all polls.
     pub rereads_at_once: usize,
-    /// Bytes of pages in memory, each counted before it is asked for; the slow lane may use a quarter
+    /// Bytes of pages in memory, each counted before it is asked for; the slow lane may use two fifths
     /// as much again, and so may re-reads.
     pub page_memory: usize,
     /// A feed with much to read lets the others go first after so many pages …
@@ -94,6 +94,14 @@ impl Default for Ladder {
     }
 }
 
+impl Config {
+    /// Bytes of pages that the slow lane may have in memory, and re-reads as well. Small answers fit into it for every place of
+    /// the slow lane: a place that waits for memory would be none.
+    pub(crate) fn memory_beside(&self) -> usize {
+        self.page_memory / 5 * 2
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -116,7 +124,7 @@ impl Default for Config {
             slow_after: Duration::from_secs(2),
             answer_timeout: Duration::from_secs(55),
             // Some pages for each writer; more in memory make nothing faster.
-            page_memory: 32 << 20,
+            page_memory: 20 << 20,
             pages_per_turn: 8,
             time_per_turn: Duration::from_secs(3),
             beat: Duration::from_secs(1),

@@ -68,8 +68,8 @@ impl Lanes {
     pub(crate) fn new(config: &Config) -> Arc<Self> {
         Arc::new(Self {
             main: Room::new(config.polls_at_once, config.page_memory),
-            slow: Room::new(config.slow_polls_at_once, config.page_memory / 4),
-            again: Room::new(config.rereads_at_once, config.page_memory / 4),
+            slow: Room::new(config.slow_polls_at_once, config.memory_beside()),
+            again: Room::new(config.rereads_at_once, config.memory_beside()),
         })
     }
 
@@ -190,6 +190,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::sizes::LEAST;
 
     fn config() -> Config {
         Config { polls_at_once: 2, slow_polls_at_once: 1, page_memory: 64 * 1024, ..Config::default() }
@@ -222,6 +223,19 @@ mod tests {
         assert_eq!(pass.wait(pending::<()>(), &config).await, Err(Waited::Crowded));
         drop(pass);
         assert!(lanes.has_room(Lane::Main));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_small_answers_as_the_slow_lane_has_places_may_be_slow_at_once() {
+        let config = Config::default();
+        let lanes = Lanes::new(&config);
+        let mut slow = Vec::new();
+        for _ in 0..config.slow_polls_at_once {
+            let mut pass = lanes.try_enter(Lane::Slow).expect("there is room");
+            timeout(Duration::from_secs(1), pass.reserve(LEAST)).await.expect("there is memory for each place");
+            slow.push(pass);
+        }
+        assert!(!lanes.has_room(Lane::Slow));
     }
 
     #[tokio::test(start_paused = true)]

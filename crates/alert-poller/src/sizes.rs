@@ -47,11 +47,13 @@ impl Default for Sizes {
     }
 }
 
+/// Nobody sets aside less than this, bytes.
+pub(crate) const LEAST: usize = 64 * 1024;
+
 impl Sizes {
     /// How much memory to set aside for a page of at most so many records, bytes: twice what came the last time, where
     /// that says anything.
     pub(crate) fn expected(&self, records: u32, outlook: Outlook) -> usize {
-        const LEAST: usize = 64 * 1024;
         let full = usize::try_from(records).unwrap_or(usize::MAX).saturating_mul(self.record);
         let expected = match (outlook, self.stretch) {
             (Outlook::UpToDate, _) => self.first_page.saturating_mul(2),
