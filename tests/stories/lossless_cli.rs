@@ -80,7 +80,7 @@ async fn a_comparison_finds_nothing_where_nothing_differs_and_repairs_what_does(
     let tenant = only_tenant(&world)?;
     let mut daemon = world.serve()?;
     world.settled(SOON).await?;
-    // The first contact reads everything a second time, by creation, and would mend what is broken below.
+    // The first contact reads everything a second time, by creation, and would mend some of what is broken below.
     errand(&world, "backfill", "finished").await?;
 
     let fine = world.run(&["reconcile", "--tenant", &tenant.name, "--since", "3d"]).await?.ok()?;
@@ -89,7 +89,7 @@ async fn a_comparison_finds_nothing_where_nothing_differs_and_repairs_what_does(
     assert!(said("at the source 60") && said("stored 60") && said("missing 0") && said("changed 0") && said("only stored 0"), "{fine:?}");
 
     // One alert is lost, one version is lost, and one is stored that the source does not know. They are from the middle:
-    // every poll reads the youngest again, and the oldest to learn whether the source sorts, and would mend them first.
+    // every poll reads the youngest again, and the oldest to learn whether the source sorts, and would mend the first of them.
     let pick = |number: u32| {
         let old = "last_updated_at < now() - interval '1 hour'";
         format!("select alert_id from dash.alert where {old} order by last_updated_at, alert_id offset {number} limit 1")

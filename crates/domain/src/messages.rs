@@ -130,6 +130,14 @@ pub enum Purpose {
     },
 }
 
+impl Purpose {
+    /// Whether nothing is taken for granted of what is stored: comparisons, and once a day the last week. Whatever somebody
+    /// has deleted by hand is found and stored by that.
+    pub fn is_thorough(self) -> bool {
+        matches!(self, Self::Reread { errand, .. } if errand.is_comparison() || errand == Errand::Long)
+    }
+}
+
 /// What a committed batch came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {

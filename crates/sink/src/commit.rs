@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::metering;
 use crate::outage::{Outage, Waiter, loggable};
-use crate::parts::{Part, Parts, Sorted, sort};
+use crate::parts::{Parts, sort};
 use crate::store::{Feed, Item, Store, StoreError};
-use crate::transaction::{self, Stored};
+use crate::transaction;
 
 /// Stores batches and news; shared by all writers.
 pub(crate) struct Committer<S> {
@@ -87,7 +87,10 @@ impl<S: Store> Committer<S> {
         let outcome = loop {
             let Some(part) = work.parts.current().cloned() else { break Ok(std::mem::take(&mut work.whole)) };
             let sorted = sort(&work.batch, &part, work.parts.refused(), self.clock.now());
-            let error = match self.attempt(&work.batch, &part, &sorted, stop).await {
+            // Who tries again takes nobody's word: what was in the way may be something that the short question does not see.
+            let thorough = work.batch.purpose.is_thorough() || work.backoff.failures() > 0;
+            let attempt = transaction::store(&self.store, &work.batch, &part, &sorted, self.clock.now(), thorough);
+            let error = match self.bounded(stop, attempt).await {
                 Ok(stored) => {
                     self.outage.served(waiter, self.clock.now());
                     work.backoff.reset();
@@ -170,10 +173,6 @@ impl<S: Store> Committer<S> {
                 Err(error)
             }
         }
-    }
-
-    async fn attempt(&self, batch: &AlertBatch, part: &Part, sorted: &Sorted<'_>, stop: &Stop) -> Result<Stored, StoreError> {
-        self.bounded(stop, transaction::store(&self.store, batch, part, sorted, self.clock.now())).await
     }
 
     /// Ends an attempt that the database does not answer, or that a stop has no more time for.

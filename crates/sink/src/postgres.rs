@@ -118,8 +118,8 @@ impl StoreTx for PgTx {
         fence::hold(self.about(fence.tenant)?, fence).await
     }
 
-    async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>]) -> Result<Vec<Known>, StoreError> {
-        versions::look_up(self.about(feed.tenant)?, feed, alerts).await
+    async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>], thorough: bool) -> Result<Vec<Known>, StoreError> {
+        versions::look_up(self.about(feed.tenant)?, feed, alerts, thorough).await
     }
 
     async fn insert_versions(&mut self, feed: Feed, alerts: &[Alert<'_>], versions: &[(usize, i32)]) -> Result<(), StoreError> {

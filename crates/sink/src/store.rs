@@ -60,18 +60,19 @@ pub trait StoreTx: Send {
     /// [`StoreError::LeaseLost`] when the tenant has another epoch by now, or no lease at all.
     async fn hold(&mut self, fence: Fence) -> Result<(), StoreError>;
 
-    /// Asks what is known of each of these alerts, in their order.
+    /// Asks what is known of each of these alerts, in their order. The latest state of an alert, or that there is none, may
+    /// speak for its versions unless this has to be `thorough`.
     ///
     /// # Errors
     /// Any [`StoreError`] but a lost lease, here and below.
-    async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>]) -> Result<Vec<Known>, StoreError>;
+    async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>], thorough: bool) -> Result<Vec<Known>, StoreError>;
 
     /// Inserts versions: position among `alerts`, and number. A version is one by (tenant, source, id, hash,
     /// [`Alert::filed`]); once there it is never changed.
     ///
     /// # Errors
-    /// [`StoreError::Contention`] when one of them is there already: the look-up is then asked again, so that what
-    /// is counted is what was written.
+    /// [`StoreError::Contention`] when one of them is there already: the look-up is then asked again, thoroughly, so that
+    /// what is counted is what was written.
     async fn insert_versions(&mut self, feed: Feed, alerts: &[Alert<'_>], versions: &[(usize, i32)]) -> Result<(), StoreError>;
 
     /// Offers the best that a batch knows of each alert. An alert that is not there becomes a row with

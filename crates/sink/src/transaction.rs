@@ -24,7 +24,8 @@ pub(crate) struct Stored {
     pub(crate) differences: Option<[u64; 3]>,
 }
 
-/// Stores a part of a batch, or nothing.
+/// Stores a part of a batch, or nothing. When it is `thorough`, what the database knows is asked for as if somebody had
+/// deleted something of it by hand.
 ///
 /// # Errors
 /// Any [`StoreError`]; the transaction is then rolled back. When the answer to COMMIT is lost the error
@@ -35,6 +36,7 @@ pub(crate) async fn store<S: Store>(
     part: &Part,
     sorted: &Sorted<'_>,
     now: Ticks,
+    thorough: bool,
 ) -> Result<Stored, StoreError> {
     let created: Vec<Ticks> = sorted.alerts.iter().filter_map(|alert| alert.record.created).collect();
     point("commit.begin").await?;
@@ -45,7 +47,7 @@ pub(crate) async fn store<S: Store>(
         end(tx, early).await?;
     }
     let mut tx = store.begin(Ahead { created: &created, now }).await?;
-    let outcome = write(&mut tx, batch, part, sorted).await;
+    let outcome = write(&mut tx, batch, part, sorted, thorough).await;
     let stored = end(tx, outcome).await?;
     point("commit.after").await?;
     Ok(stored)
@@ -61,7 +63,7 @@ async fn end<T>(tx: impl StoreTx, outcome: Result<T, StoreError>) -> Result<T, S
     }
 }
 
-async fn write<T: StoreTx>(tx: &mut T, batch: &AlertBatch, part: &Part, sorted: &Sorted<'_>) -> Result<Stored, StoreError> {
+async fn write<T: StoreTx>(tx: &mut T, batch: &AlertBatch, part: &Part, sorted: &Sorted<'_>, thorough: bool) -> Result<Stored, StoreError> {
     let feed = feed(batch);
     let mut stored = Stored::default();
     let mut tally = Tally { records: part.records.len() as u64, ..Tally::default() };
@@ -74,7 +76,7 @@ async fn write<T: StoreTx>(tx: &mut T, batch: &AlertBatch, part: &Part, sorted: 
 
     // 2. The alerts and incidents.
     if !sorted.alerts.is_empty() {
-        alerts(tx, feed, &sorted.alerts, &mut stored, &mut tally).await?;
+        alerts(tx, feed, &sorted.alerts, thorough, &mut stored, &mut tally).await?;
     }
     if !sorted.incidents.is_empty() {
         incidents(tx, feed, &sorted.incidents, &mut stored, &mut tally).await?;
@@ -112,11 +114,12 @@ async fn alerts<'a, T: StoreTx>(
     tx: &mut T,
     feed: Feed,
     alerts: &[Alert<'a>],
+    thorough: bool,
     stored: &mut Stored,
     tally: &mut Tally<'a>,
 ) -> Result<(), StoreError> {
     // Ask before you send: a re-read page costs its ids and hashes.
-    let mut known = tx.look_up(feed, alerts).await?;
+    let mut known = tx.look_up(feed, alerts, thorough).await?;
     point("commit.looked-up").await?;
     if bug("dedupe-by-id-only") {
         known.iter_mut().for_each(pretend_known);

@@ -10,27 +10,25 @@ use crate::text::storable;
 /// and name the creation time, so that one partition is probed. The highest number has to be looked for in
 /// all partitions, which is why it is a case: only a new version of an alert already there asks for it.
 ///
+/// The latest state of an alert speaks for its versions, as they were stored by one transaction: where this very version is
+/// the latest, or where there is no state at all, nothing else is asked for. Only who is `thorough` (`$6`) asks for the version
+/// itself, and finds out when somebody has deleted one or the other.
+///
 /// A version whose month was dropped is known by what was remembered of it, or by the state that stands: it was stored once,
 /// and is not stored again. Nobody asks for that where the version itself is there; and where no month was dropped, a state
-/// without its version is a loss, which is mended.
+/// without its version is a loss, which who is thorough mends.
 const LOOK_UP: &str = "-- versions::look_up
     select r.ord,
-           v.stored is not null or coalesce(s.hash = r.hash, false) or case when v.stored is null and a.same then coalesce((
+           (a.same and not $6) is true or v.stored is not null or coalesce(s.hash = r.hash, false) or case when v.stored is null and a.same then coalesce((
                select true from tocsin.dropped_month d where d.month = date_trunc('month', r.filed at time zone 'UTC')::date limit 1
            ), false) else false end as stored,
            a.last_update_ticks,
            a.source_rank,
            coalesce(a.same, false) as same,
-           case when v.stored is null and a.source is not null then greatest(s.version, coalesce((
+           case when v.stored is null and ($6 or a.same is false) and a.source is not null then greatest(s.version, coalesce((
                select max(n.version) from tocsin.alert_version n where n.tenant = $1 and n.source = $2 and n.alert_id = r.alert_id
            ), 0)) else 0 end as newest
     from unnest($3::text[], $4::bytea[], $5::timestamptz[]) with ordinality as r(alert_id, hash, filed, ord)
-    left join lateral (
-        select true as stored
-        from tocsin.alert_version v
-        where v.tenant = $1 and v.source = $2 and v.alert_id = r.alert_id and v.hash = r.hash and v.created_at = r.filed
-        limit 1
-    ) v on true
     left join lateral (
         select a.source, a.source_rank, a.last_update_ticks,
                a.source = $2 and a.hash = r.hash and a.version_created_at = r.filed as same
@@ -39,9 +37,16 @@ const LOOK_UP: &str = "-- versions::look_up
         limit 1
     ) a on true
     left join lateral (
+        select true as stored
+        from tocsin.alert_version v
+        where ($6 or a.same is false)
+          and v.tenant = $1 and v.source = $2 and v.alert_id = r.alert_id and v.hash = r.hash and v.created_at = r.filed
+        limit 1
+    ) v on true
+    left join lateral (
         select s.hash, s.version
         from tocsin.version_seen s
-        where v.stored is null and s.tenant = $1 and s.source = $2 and s.alert_id = r.alert_id
+        where ($6 or a.same is false) and v.stored is null and s.tenant = $1 and s.source = $2 and s.alert_id = r.alert_id
         limit 1
     ) s on true";
 
@@ -62,14 +67,15 @@ impl From<&KnownRow> for Known {
     }
 }
 
-/// Asks what is known of each of these, in their order.
-pub(crate) async fn look_up(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>]) -> Result<Vec<Known>, StoreError> {
+/// Asks what is known of each of these, in their order; who is `thorough` does not take a state's word for its versions.
+pub(crate) async fn look_up(conn: &mut PgConnection, feed: Feed, alerts: &[Alert<'_>], thorough: bool) -> Result<Vec<Known>, StoreError> {
     let mut rows: Vec<KnownRow> = sqlx::query_as(LOOK_UP)
         .bind(feed.tenant.0)
         .bind(feed.source.as_str())
         .bind(alerts.iter().map(|alert| alert.record.id.as_str()).bind_iter())
         .bind(alerts.iter().map(|alert| alert.record.hash.0).bind_iter())
         .bind(alerts.iter().map(|alert| alert.place).bind_iter())
+        .bind(thorough)
         .fetch_all(conn)
         .await?;
     if rows.len() != alerts.len() {
@@ -136,16 +142,18 @@ mod tests {
     }
 
     async fn assert_goes_by_key(pool: &PgPool, when: &str) {
-        for mode in ["force_generic_plan", "force_custom_plan"] {
+        for (mode, thorough) in
+            [("force_generic_plan", false), ("force_generic_plan", true), ("force_custom_plan", false), ("force_custom_plan", true)]
+        {
             let mut tx = pool.begin().await.unwrap();
             session::prepare(&mut tx, LIMITS).await.unwrap();
             sqlx::query("select set_config('plan_cache_mode', $1, true)").bind(mode).execute(&mut *tx).await.unwrap();
-            let prepare = format!("prepare look_up(uuid, text, text[], bytea[], timestamptz[]) as {LOOK_UP}");
+            let prepare = format!("prepare look_up(uuid, text, text[], bytea[], timestamptz[], boolean) as {LOOK_UP}");
             sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *tx).await.unwrap();
-            let plan: Value = sqlx::query_scalar(
+            let plan: Value = sqlx::query_scalar(AssertSqlSafe(format!(
                 "explain (format json) execute look_up('00000000-0000-0000-0000-000000000001', 'graph-alerts',
-                     '{a,b}', '{\\\\x01,\\\\x02}', '{2026-10-01,-infinity}')",
-            )
+                     '{{a,b}}', '{{\\\\x01,\\\\x02}}', '{{2026-10-01,-infinity}}', {thorough})",
+            )))
             .persistent(false)
             .fetch_one(&mut *tx)
             .await

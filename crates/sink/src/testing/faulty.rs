@@ -102,7 +102,7 @@ macro_rules! passed_on {
 
 passed_on! {
     hold(fence: Fence) -> ();
-    look_up(feed: Feed, alerts: &[Alert<'_>]) -> Vec<Known>;
+    look_up(feed: Feed, alerts: &[Alert<'_>], thorough: bool) -> Vec<Known>;
     insert_versions(feed: Feed, alerts: &[Alert<'_>], versions: &[(usize, i32)]) -> ();
     put_latest(feed: Feed, alerts: &[Alert<'_>], offers: &[Offer]) -> Vec<Taken>;
     add_events(feed: Feed, events: &[Event<'_>]) -> ();

@@ -23,7 +23,7 @@ fn turn(now: Reread) -> Tail {
     Tail { turn: Some(CursorMove::Reread(RereadMove { now, before: None, whole: None, comparison: None })), purpose, ..Tail::default() }
 }
 
-fn read_for(errand: Errand, polled_before: Ticks) -> Tail {
+pub(crate) fn read_for(errand: Errand, polled_before: Ticks) -> Tail {
     Tail { purpose: Some(Purpose::Reread { errand, polled_before }), ..Tail::default() }
 }
 
@@ -261,6 +261,39 @@ async fn a_comparison_leaves_what_it_found_with_what_the_store_has_counted(pool:
         assert_eq!(row, (4, vec![7, 6, 1, 1, 1], one(&format!("missing {asked_by}")), one("changed"), one("gone\u{FFFD}"), true));
     }
     assert_eq!(number(&pool, "select count(*) from dash.reconciliation").await, 2);
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_version_that_somebody_deleted_is_found_missing_by_the_long_rung_and_by_comparisons(pool: PgPool) {
+    let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
+    let page = || vec![alert("a", NOON, "t"), alert("b", NOON, "t")];
+    assert_eq!(counts(sink.store(fence, GRAPH, page()).await), (2, 0, 0, 0));
+    sqlx::query("delete from tocsin.alert_version where alert_id = 'a'").execute(&pool).await.unwrap();
+
+    // Whoever only polls takes the word of the state that stands: both were stored by one transaction.
+    assert_eq!(counts(sink.store(fence, GRAPH, page()).await), (0, 0, 2, 0));
+    for errand in [Errand::Long, Errand::Nightly, Errand::Reconcile] {
+        counts(sink.store_with(fence, GRAPH, vec![], turn(stretch(errand, 1, 100, 900))).await);
+        assert_eq!(counts(sink.store_with(fence, GRAPH, page(), read_for(errand, Ticks(900))).await), (0, 1, 1, 0), "{errand}");
+        assert_eq!(number(&pool, "select count(*) from dash.alert where raw is not null").await, 2);
+        let found = "select count(*) from tocsin.reread where errand = $1 and changed_ids = '{a}'";
+        assert_eq!(sqlx::query_scalar::<_, i64>(found).bind(errand.as_str()).fetch_one(&pool).await.unwrap(), 1);
+        assert_eq!(counts(sink.store_with(fence, GRAPH, page(), read_for(errand, Ticks(900))).await), (0, 0, 2, 0), "it is there");
+        sqlx::query("delete from tocsin.alert_version where alert_id = 'a'").execute(&pool).await.unwrap();
+    }
+    sink.stop().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_state_that_somebody_deleted_is_back_as_soon_as_the_alert_is_read(pool: PgPool) {
+    let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
+    let page = || vec![alert("a", NOON, "t"), alert("b", NOON, "t")];
+    assert_eq!(counts(sink.store(fence, GRAPH, page()).await), (2, 0, 0, 0));
+    sqlx::query("delete from tocsin.alert where alert_id = 'a'").execute(&pool).await.unwrap();
+    assert_eq!(counts(sink.store(fence, GRAPH, page()).await), (1, 0, 2, 0));
+    assert_eq!(number(&pool, "select count(*) from dash.alert where raw is not null").await, 2);
+    assert_eq!(number(&pool, "select count(*) from tocsin.alert_version").await, 2, "its version was there, and is one");
     sink.stop().await;
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Record, SystemClock};
+use domain::{Errand, Record, SystemClock};
 use sink::read::{dropped_months, partitions};
 use sink::{Keeper, Retention};
 use sqlx::PgPool;
 
-use crate::world::{GRAPH, MDE, NOON, Sink, counts, number, tenant, with_body};
+use crate::again::read_for;
+use crate::world::{GRAPH, MDE, NOON, Sink, counts, number, tenant, ticks, with_body};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const STORED: &str = "select count(*) from tocsin.alert_version";
@@ -77,6 +78,10 @@ async fn a_month_that_nobody_needs_goes_and_what_it_held_is_known_when_it_is_sho
 
     assert_eq!(counts(sink.store(fence, GRAPH, graph()).await), (0, 0, 2, 0));
     assert_eq!(counts(sink.store(fence, MDE, mde()).await), (0, 0, 1, 0), "another source's body of an alert is known as well");
+    // Also to who asks for the versions themselves.
+    let nightly = || read_for(Errand::Nightly, ticks(&old));
+    assert_eq!(counts(sink.store_with(fence, GRAPH, graph(), nightly()).await), (0, 0, 2, 0));
+    assert_eq!(counts(sink.store_with(fence, MDE, mde(), nightly()).await), (0, 0, 1, 0));
     assert_eq!(number(&pool, STORED).await, 0);
     // What the source has to say anew is stored, whatever its age, and the numbers go on.
     assert_eq!(counts(sink.store(fence, GRAPH, vec![alert("a", &old, "third")]).await), (0, 1, 0, 0));
@@ -97,6 +102,8 @@ async fn a_month_that_microsoft_shows_no_more_is_remembered_by_the_state_that_st
     keeper(&pool).look().await.unwrap();
     assert_eq!(number(&pool, "select count(*) from tocsin.version_seen").await, 0);
     assert_eq!(counts(sink.store(fence, GRAPH, page()).await), (0, 0, 1, 0));
+    let nightly = read_for(Errand::Nightly, ticks("2020-05-03T00:00:00Z"));
+    assert_eq!(counts(sink.store_with(fence, GRAPH, page(), nightly).await), (0, 0, 1, 0), "nor does it count as lost");
     assert_eq!(number(&pool, STORED).await, 0);
     sink.stop().await;
 }

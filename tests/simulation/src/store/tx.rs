@@ -73,7 +73,7 @@ impl StoreTx for Tx {
         }
     }
 
-    async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>]) -> Result<Vec<Known>, StoreError> {
+    async fn look_up(&mut self, feed: Feed, alerts: &[Alert<'_>], thorough: bool) -> Result<Vec<Known>, StoreError> {
         self.arrive(feed.tenant, Statement::Read).await?;
         Ok(self.with(feed.tenant, |draft, base, _| {
             let known = |alert: &Alert<'_>| {
@@ -82,6 +82,10 @@ impl StoreTx for Tx {
                     same: row.source == feed.source && row.hash == alert.record.hash && row.filed == alert.filed(),
                     rank: row.rank,
                 });
+                // As the database does: unless somebody is thorough, the state, or that there is none, speaks for the versions.
+                if !thorough && standing.is_none_or(|it| it.same) {
+                    return Known { stored: standing.is_some(), standing, newest: 0 };
+                }
                 let (mut stored, mut newest) = (false, 0);
                 for row in draft.versions_of(base, feed.source, alert.id()) {
                     (stored, newest) = (stored || is(row), newest.max(row.number));
