@@ -91,6 +91,7 @@ fn hash(record: &Record) -> Option<ContentHash> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use bytestring::ByteString;
     use domain::{IncidentId, IncidentRecord, Poison};
 
     use super::*;
@@ -99,7 +100,7 @@ mod tests {
         Record::Incident(IncidentRecord {
             id: IncidentId::new("1".to_owned()),
             hash: ContentHash::of(text.as_bytes()),
-            raw: Bytes::copy_from_slice(text.as_bytes()),
+            raw: ByteString::from(text),
             last_update: None,
             created: None,
             title: None,

@@ -99,15 +99,16 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use bytestring::ByteString;
     use domain::{AlertFacts, AlertId, AlertRecord, IncidentId, IncidentRecord, Poison};
 
     use super::*;
 
     fn alert(id: &str, stamp: Option<i64>) -> Record {
-        let raw = Bytes::from(id.to_owned());
+        let raw = ByteString::from(id);
         Record::Alert(AlertRecord {
             id: AlertId::new(id),
-            hash: ContentHash::of(&raw),
+            hash: ContentHash::of(raw.as_bytes()),
             raw,
             last_update_text: None,
             last_update: stamp.map(Ticks),
@@ -117,8 +118,8 @@ mod tests {
     }
 
     fn incident(id: &str, stamp: i64) -> Record {
-        let raw = Bytes::from(id.to_owned());
-        let hash = ContentHash::of(&raw);
+        let raw = ByteString::from(id);
+        let hash = ContentHash::of(raw.as_bytes());
         let last_update = Some(Ticks(stamp));
         let id = IncidentId::new(id);
         Record::Incident(IncidentRecord {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use crate::ids::{AlertId, IncidentId};
 use crate::stamp::Ticks;
@@ -60,8 +61,8 @@ pub struct AlertRecord {
     pub id: AlertId,
     /// Over `raw`.
     pub hash: ContentHash,
-    /// The object as received: valid UTF-8, valid JSON, at most 100 levels deep. A slice of the page.
-    pub raw: Bytes,
+    /// The object as received: valid JSON, at most 100 levels deep. A slice of the page.
+    pub raw: ByteString,
     /// The source's last-update stamp exactly as received, if there was a text.
     pub last_update_text: Option<String>,
     /// The same as an instant, if it could be read.
@@ -117,7 +118,7 @@ pub struct IncidentRecord {
     /// Over `raw`.
     pub hash: ContentHash,
     /// The object as received. Postgres can cast it to `json`.
-    pub raw: Bytes,
+    pub raw: ByteString,
     /// The source's last-update stamp, if it could be read.
     pub last_update: Option<Ticks>,
     /// Its creation time.

@@ -16,7 +16,7 @@ use crate::error::{ApiError, ApiErrorKind};
 use crate::extract;
 use crate::http::{Http, read_error_body, read_page_body};
 use crate::query::{NextLink, PageQuery};
-use crate::split::{Next, Split, split};
+use crate::split::{Next, Split};
 use crate::throttle;
 
 /// Above this a page is taken apart on a thread that may block: everything else on this one would wait.
@@ -116,7 +116,7 @@ impl AlertsApi {
         let body = read_page_body(answer, self.http.settings().max_body).await;
         let body = body.map_err(|failure| refusal::unanswered(source, query, &failure))?;
         let bytes = body.len();
-        let (records, next) = take_apart(source, body).await?;
+        let Split { records, next } = take_apart(source, body).await?;
         let (named, next) = match next {
             Next::None => (false, None),
             Next::Unreadable => return Err(refusal::bad_page(source)),
@@ -144,13 +144,10 @@ fn address<'a>(cloud: &'a Cloud, source: Source, query: &PageQuery) -> Result<(&
 }
 
 /// The page as records; each ends as an alert, as an incident or as poison.
-async fn take_apart(source: Source, body: Bytes) -> Result<(Vec<Record>, Next), ApiError> {
+async fn take_apart(source: Source, body: Bytes) -> Result<Split<Record>, ApiError> {
     point("split.before").await.map_err(|rehearsed| refusal::rehearsed(source, &rehearsed))?;
     let long = body.len() > LONG_WORK;
-    let work = move || {
-        let Split { records, next } = split(&body)?;
-        Some((records.into_iter().map(|raw| extract::record(source, raw)).collect(), next))
-    };
+    let work = move || extract::page(source, &body);
     let apart = if long { tokio::task::spawn_blocking(work).await.ok().flatten() } else { work() };
     point("split.after").await.map_err(|rehearsed| refusal::rehearsed(source, &rehearsed))?;
     apart.ok_or_else(|| refusal::bad_page(source))

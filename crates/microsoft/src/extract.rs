@@ -9,11 +9,13 @@ mod shape;
 mod words;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use domain::rehearsal::bug;
 use domain::{AlertFacts, AlertId, AlertRecord, ContentHash, IncidentId, IncidentRecord, Poison, Record, Source, Ticks};
 use serde_json::value::RawValue;
 
-use crate::members::{lenient_text, members, text};
+use crate::members::{Found, lenient_text, members, text};
+use crate::split::{Split, split};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use shape::MAX_DEPTH;
@@ -29,26 +31,17 @@ pub(crate) const MAX_TITLE: usize = 4096;
 /// A text longer than this is no stamp.
 pub(crate) const MAX_STAMP: usize = 256;
 
-/// Reads one record as a source delivered it. Never fails: what is no record of its kind is poison.
-pub fn record(source: Source, raw: Bytes) -> Record {
-    let read = match source {
-        Source::GraphIncidents => incident(&raw),
-        Source::GraphAlerts | Source::MdeAlerts => alert(source, &raw),
-    };
-    read.unwrap_or_else(|reason| Record::Poison(Poison::new(reason, raw)))
-}
-
-fn alert(source: Source, raw: &Bytes) -> Result<Record, &'static str> {
-    let json = check(raw)?;
+/// The members of an alert that matter, by the names that an API has for them.
+fn names(source: Source) -> [&'static str; 13] {
     // What the two APIs call the same two stamps.
-    let (updated_name, created_name) = match source {
+    let (updated, created) = match source {
         Source::MdeAlerts => ("lastUpdateTime", "alertCreationTime"),
         Source::GraphAlerts | Source::GraphIncidents => ("lastUpdateDateTime", "createdDateTime"),
     };
-    let names = [
+    [
         "id",
-        updated_name,
-        created_name,
+        updated,
+        created,
         "incidentId",
         "title",
         "severity",
@@ -59,9 +52,38 @@ fn alert(source: Source, raw: &Bytes) -> Result<Record, &'static str> {
         "assignedTo",
         "classification",
         "determination",
-    ];
+    ]
+}
+
+/// Those of an incident.
+const INCIDENT: [&str; 7] = ["id", "lastUpdateDateTime", "createdDateTime", "displayName", "severity", "status", "redirectIncidentId"];
+
+/// Reads a page as a source delivered it: its records in order. `None` when it is no page.
+pub(crate) fn page(source: Source, page: &Bytes) -> Option<Split<Record>> {
+    match source {
+        Source::GraphIncidents => split(page, INCIDENT, |raw, found| or_poison(incident(&raw, found), raw)),
+        Source::GraphAlerts | Source::MdeAlerts => split(page, names(source), |raw, found| or_poison(alert(source, &raw, found), raw)),
+    }
+}
+
+/// Reads one record as a source delivered it. Never fails: what is no record of its kind is poison.
+pub fn record(source: Source, raw: Bytes) -> Record {
+    let read = match source {
+        Source::GraphIncidents => incident(&raw, None),
+        Source::GraphAlerts | Source::MdeAlerts => alert(source, &raw, None),
+    };
+    or_poison(read, raw)
+}
+
+fn or_poison(read: Result<Record, &'static str>, raw: Bytes) -> Record {
+    read.unwrap_or_else(|reason| Record::Poison(Poison::new(reason, raw)))
+}
+
+/// `found` are its members, if somebody has looked for them already and it is one valid object.
+fn alert(source: Source, raw: &Bytes, found: Option<Found<'_, 13>>) -> Result<Record, &'static str> {
+    let json = check(raw)?;
     let [id, updated, created, incident, title, severity, status, service, detection, category, assignee, class, determination] =
-        members(json, names).map_err(|_| "not valid JSON")?;
+        found.map_or_else(|| members(&json, names(source)), Ok).map_err(|_| "not valid JSON")?;
     let id = AlertId::new(read_id(id.ok_or(NO_ID)?)?);
     let last_update_text = lenient_text(updated).filter(|text| text.len() <= MAX_STAMP);
     let service_source = match source {
@@ -88,14 +110,14 @@ fn alert(source: Source, raw: &Bytes) -> Result<Record, &'static str> {
         last_update_text,
         created: stamp(created),
         facts,
-        raw: raw.clone(),
+        raw: json,
     }))
 }
 
-fn incident(raw: &Bytes) -> Result<Record, &'static str> {
+fn incident(raw: &Bytes, found: Option<Found<'_, 7>>) -> Result<Record, &'static str> {
     let json = check(raw)?;
-    let names = ["id", "lastUpdateDateTime", "createdDateTime", "displayName", "severity", "status", "redirectIncidentId"];
-    let [id, updated, created, title, severity, status, redirect] = members(json, names).map_err(|_| "not valid JSON")?;
+    let [id, updated, created, title, severity, status, redirect] =
+        found.map_or_else(|| members(&json, INCIDENT), Ok).map_err(|_| "not valid JSON")?;
     let id = id.ok_or(NO_ID)?;
     Ok(Record::Incident(IncidentRecord {
         id: IncidentId::new(whole_number(id).map_or_else(|| read_id(id), Ok)?),
@@ -107,7 +129,7 @@ fn incident(raw: &Bytes) -> Result<Record, &'static str> {
         status: word(status).map(words::incident_status),
         // A patched one could be another incident's: exactly or not at all.
         redirect: redirect.and_then(|id| whole_number(id).or_else(|| read_id(id).ok())).map(IncidentId::new),
-        raw: raw.clone(),
+        raw: json,
     }))
 }
 
@@ -115,11 +137,11 @@ const NO_ID: &str = "has no id";
 
 /// The record as text, when it is one JSON object by all appearances: of a size, a depth and letters that
 /// Postgres takes.
-fn check(raw: &[u8]) -> Result<&str, &'static str> {
+fn check(raw: &Bytes) -> Result<ByteString, &'static str> {
     if raw.len() > MAX_RECORD {
         return Err("larger than 20 MB");
     }
-    let json = std::str::from_utf8(raw).map_err(|_| "not valid UTF-8")?;
+    let json = ByteString::try_from(raw.clone()).map_err(|_| "not valid UTF-8")?;
     if !json.trim_ascii_start().starts_with('{') {
         return Err("not a JSON object");
     }

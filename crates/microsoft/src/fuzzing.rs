@@ -8,7 +8,7 @@
 mod replay;
 
 use bytes::Bytes;
-use domain::{AlertFacts, Record, Source, TenantId, Ticks, Verdict};
+use domain::{AlertFacts, AlertRecord, IncidentRecord, Record, Source, TenantId, Ticks, Verdict};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
@@ -29,7 +29,7 @@ const NOW: Ticks = Ticks(17_953_056_000_000_000);
 /// that another reader finds sound is refused or holds other records.
 pub fn split_page(data: &[u8]) {
     let page = Bytes::copy_from_slice(data);
-    let found = split(&page);
+    let found = split(&page, [], |raw, _| raw);
     if let Some(found) = &found {
         let mut at = page.as_ptr() as usize;
         let end = at + page.len();
@@ -42,12 +42,40 @@ pub fn split_page(data: &[u8]) {
                 judged(*source, record);
             }
         }
+        for source in Source::ALL {
+            together_as_alone(*source, &page, &found.records);
+        }
         if let Next::Link(link) = &found.next {
             assert!(!link.is_empty() && !link.contains('\0'));
             next_link(link.as_bytes());
         }
     }
     held_against_another_reader(data, found.as_ref().map(|found| found.records.as_slice()));
+}
+
+/// What is read of a page is what is read of each of its slices.
+fn together_as_alone(source: Source, page: &Bytes, slices: &[Bytes]) {
+    let together = extract::page(source, page).expect("it was a page just now").records;
+    assert_eq!(together.len(), slices.len());
+    for (one, slice) in together.iter().zip(slices) {
+        assert!(is_same(one, &extract::record(source, slice.clone())), "{one:?} was read otherwise alone");
+    }
+}
+
+fn is_same(one: &Record, other: &Record) -> bool {
+    match (one, other) {
+        (Record::Alert(one), Record::Alert(other)) => {
+            let stamps = |it: &AlertRecord| (it.last_update_text.clone(), it.last_update, it.created);
+            one.id == other.id && one.raw == other.raw && stamps(one) == stamps(other) && one.facts == other.facts
+        }
+        (Record::Incident(one), Record::Incident(other)) => {
+            let words = |it: &IncidentRecord| [&it.title, &it.severity, &it.status].map(Clone::clone);
+            let rest = |it: &IncidentRecord| (it.last_update, it.created, it.redirect.clone());
+            one.id == other.id && one.raw == other.raw && words(one) == words(other) && rest(one) == rest(other)
+        }
+        (Record::Poison(one), Record::Poison(other)) => one.raw == other.raw && one.reason == other.reason,
+        _ => false,
+    }
 }
 
 /// serde_json's own tree, where it can read the page at all, knows which records there are.
@@ -90,7 +118,7 @@ fn judged(source: Source, raw: &Bytes) {
             columns(&alert.facts);
             column(alert.last_update_text.as_deref(), extract::MAX_STAMP * 3);
             assert!(alert.last_update.is_none() || alert.last_update_text.is_some());
-            (alert.raw, alert.id.as_str().to_owned())
+            (alert.raw.into_bytes(), alert.id.as_str().to_owned())
         }
         Record::Incident(incident) => {
             assert_eq!(source, Source::GraphIncidents);
@@ -99,7 +127,7 @@ fn judged(source: Source, raw: &Bytes) {
             column(incident.status.as_deref(), extract::MAX_WORD);
             column(incident.redirect.as_ref().map(domain::IncidentId::as_str), extract::MAX_ID);
             assert!(incident.redirect.as_ref().is_none_or(|redirect| !redirect.as_str().is_empty()));
-            (incident.raw, incident.id.as_str().to_owned())
+            (incident.raw.into_bytes(), incident.id.as_str().to_owned())
         }
         Record::Poison(poison) => {
             assert_eq!(&poison.raw, raw);

@@ -11,15 +11,26 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+/// Members as they stand in an object, in the order in which they were asked for.
+pub(crate) type Found<'a, const N: usize> = [Option<&'a RawValue>; N];
+
 /// The wanted members of the object, in the order of `names`.
 ///
 /// # Errors
 /// When `json` is not one valid JSON object.
-pub(crate) fn members<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
+pub(crate) fn members<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Result<Found<'a, N>, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(json);
     let found = reader.deserialize_map(Members { names })?;
     reader.end()?;
     Ok(found)
+}
+
+/// The same of the object that `json` begins with, and its length in bytes. What follows it is not looked at, and neither is
+/// whether texts that nobody wants are UTF-8 or names of members hold control characters. `None` when it does not begin with one.
+pub(crate) fn leading<'a, const N: usize>(json: &'a [u8], names: [&str; N]) -> Option<(Found<'a, N>, usize)> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let found = reader.deserialize_map(Members { names }).ok()?;
+    Some((found, reader.into_iter::<IgnoredAny>().byte_offset()))
 }
 
 struct Members<'n, const N: usize> {
@@ -27,7 +38,7 @@ struct Members<'n, const N: usize> {
 }
 
 impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+    type Value = Found<'de, N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -149,6 +160,17 @@ mod tests {
     #[test]
     fn what_is_not_one_valid_object_is_refused() {
         for json in ["", "[]", "null", "1", "{", r#"{"a":}"#, r#"{"a":01}"#, "{} {}", r#"{"a":1,}"#, r#"{"x":"\q"}"#, r#"{"x":nul}"#] {
+            assert_eq!(read(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_object_at_the_start_ends_where_it_ends() {
+        let read =
+            |json: &'static str| leading(json.as_bytes(), ["a"]).map(|(found, length)| (found[0].map(RawValue::get), &json[length..]));
+        assert_eq!(read(r#"{"a": {"b": "}"}} , {"a": 2}]"#), Some((Some(r#"{"b": "}"}"#), r#" , {"a": 2}]"#)));
+        assert_eq!(read("{}{"), Some((None, "{")));
+        for json in ["", "[{}]", "1", r#"{"a":1"#, r#"{"a":}"#, r#"{"x":"\q"}"#] {
             assert_eq!(read(json), None, "{json}");
         }
     }

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use domain::health::StageStatus;
 use domain::{
     AlertBatch, AlertFacts, AlertId, AlertRecord, Clock, Committed, ContentHash, CursorMove, Epoch, Fence, Purpose, Record, SinkMessage,
@@ -144,7 +144,7 @@ fn alert(number: usize) -> Record {
     Record::Alert(AlertRecord {
         id: AlertId::new(id),
         hash: ContentHash::of(raw.as_bytes()),
-        raw: Bytes::from(raw),
+        raw: ByteString::from(raw),
         last_update_text: Some(updated),
         last_update: Some(stamp(number)),
         created: Some(stamp(number)),

@@ -103,7 +103,7 @@ fn circle<'a>(member: &'a str, near: &BTreeMap<&'a str, &'a Link>) -> &'a str {
 mod tests {
     use std::collections::HashMap;
 
-    use bytes::Bytes;
+    use bytestring::ByteString;
     use domain::{ContentHash, IncidentId, IncidentRecord, Ticks};
 
     use super::*;
@@ -112,7 +112,7 @@ mod tests {
         IncidentRecord {
             id: IncidentId::new(id),
             hash: ContentHash::of(body.as_bytes()),
-            raw: Bytes::from_static(body.as_bytes()),
+            raw: ByteString::from_static(body),
             last_update: ticks.map(Ticks),
             created: None,
             title: None,

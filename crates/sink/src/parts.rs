@@ -87,7 +87,7 @@ pub(crate) struct Sorted<'a> {
     pub(crate) rejected: Vec<Rejected<'a>>,
 }
 
-/// Sorts the records of a part. Bodies are checked again here, since storing them relies on it.
+/// Sorts the records of a part. Ids are checked again here, since storing them relies on it.
 pub(crate) fn sort<'a>(batch: &'a AlertBatch, part: &Part, refused: &'a BTreeMap<usize, String>, now: Ticks) -> Sorted<'a> {
     let mut sorted = Sorted::default();
     for (at, record) in part.records.clone().zip(&batch.records[part.records.clone()]) {
@@ -99,14 +99,14 @@ pub(crate) fn sort<'a>(batch: &'a AlertBatch, part: &Part, refused: &'a BTreeMap
                     sorted.alerts.push(alert);
                     continue;
                 }
-                Err(reason) => (record.hash, &record.raw, reason),
+                Err(reason) => (record.hash, record.raw.as_bytes(), reason),
             },
             Record::Incident(record) => match refused.map_or_else(|| Incident::new(record, now), Err) {
                 Ok(incident) => {
                     sorted.incidents.push(incident);
                     continue;
                 }
-                Err(reason) => (record.hash, &record.raw, reason),
+                Err(reason) => (record.hash, record.raw.as_bytes(), reason),
             },
         };
         sorted.rejected.push(Rejected { reason, hash, raw });

@@ -60,7 +60,7 @@ pub(crate) fn plan(alerts: &[Alert<'_>], known: &[Known], rank: i16) -> Plan {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use bytestring::ByteString;
     use domain::{AlertFacts, AlertId, AlertRecord, ContentHash, Ticks};
 
     use super::*;
@@ -73,7 +73,7 @@ mod tests {
         AlertRecord {
             id: AlertId::new(id),
             hash: ContentHash::of(body.as_bytes()),
-            raw: Bytes::from_static(body.as_bytes()),
+            raw: ByteString::from_static(body),
             last_update_text: None,
             last_update: ticks.map(Ticks),
             created: None,

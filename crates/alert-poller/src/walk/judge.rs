@@ -109,7 +109,7 @@ pub(crate) fn judge(len: usize, has_link: bool, top: u32, longest: usize, max_sk
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use bytestring::ByteString;
     use domain::{AlertFacts, AlertId, AlertRecord, IncidentId, IncidentRecord, Poison};
 
     use super::*;
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn alerts_and_incidents_have_a_stamp_on_each_axis_and_poison_has_none() {
-        let (id, raw, hash) = ("7", Bytes::from_static(b"{}"), ContentHash([0; 32]));
+        let (id, raw, hash) = ("7", ByteString::from_static("{}"), ContentHash([0; 32]));
         let (last_update, created) = (Some(Ticks(2)), Some(Ticks(1)));
         let alert = AlertRecord {
             id: AlertId::new(id),
@@ -159,7 +159,7 @@ mod tests {
             status: None,
             redirect: None,
         };
-        let records = [Record::Alert(alert), Record::Incident(incident), Record::Poison(Poison::new("a test", raw))];
+        let records = [Record::Alert(alert), Record::Incident(incident), Record::Poison(Poison::new("a test", raw.into_bytes()))];
         for (axis, expected) in [(Axis::Update, last_update), (Axis::Creation, created)] {
             let stamps: Vec<_> = rows(&records, axis).iter().map(|row| row.stamp).collect();
             assert_eq!(stamps, [expected, expected, None]);

@@ -1,25 +1,32 @@
-//! Finds the borders of records in a page that is not valid JSON as a whole.
+//! Finds the members of a page and the borders of the records in its list.
 //!
-//! It knows quotes, escapes and brackets and nothing else, takes one pass, and holds what is left over
-//! against the page: when a guess about a broken record was wrong, the rest does not add up and the
-//! whole page is refused. A record may come out of here broken; it never comes out missing.
+//! A sound record is delimited by serde_json. For a broken one, and for what surrounds the list, it knows quotes, escapes and
+//! brackets and nothing else, takes one pass, and holds what is left over against the page: when a guess about a broken record
+//! was wrong, the rest does not add up and the whole page is refused. A record may come out of here broken; it never comes
+//! out missing.
 
 use std::ops::Range;
 
 use super::{NEXT_LINK, VALUE};
+use crate::members::{Found, leading};
 
-/// Where things are in a page.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// `None` when the page has no list.
-    pub(super) records: Option<Vec<Range<usize>>>,
+/// What is in a page.
+pub(super) struct Parts<T> {
+    /// What was read of each. `None` when the page has no list. Two lists are read as one, so that nothing in either is lost.
+    pub(super) records: Option<Vec<T>>,
+    /// Where the link is.
     pub(super) next: Option<Range<usize>>,
 }
 
-/// Delimits the members of the page and the records of its list, or `None` when it does not add up.
-pub(super) fn page(body: &[u8]) -> Option<Found> {
-    let mut scanner = Scanner { body, at: 0 };
-    let mut found = Found::default();
+/// Delimits the members of the page and the records of its list, or `None` when it does not add up. `read` is told of each
+/// record where it is, and its members by these `names` if it is one object; see [`leading`] for what that leaves open.
+pub(super) fn page<'a, const N: usize, T>(
+    body: &'a [u8],
+    names: [&str; N],
+    read: impl FnMut(Range<usize>, Option<Found<'a, N>>) -> T,
+) -> Option<Parts<T>> {
+    let mut scanner = Scanner { body, at: 0, names, read };
+    let mut parts = Parts { records: None, next: None };
     scanner.blank();
     scanner.expect(b'{')?;
     loop {
@@ -30,17 +37,19 @@ pub(super) fn page(body: &[u8]) -> Option<Found> {
                 break;
             }
             b',' => scanner.at += 1,
-            b'"' => scanner.member(&mut found)?,
+            b'"' => scanner.member(&mut parts)?,
             _ => return None,
         }
     }
     scanner.blank();
-    (scanner.at == body.len()).then_some(found)
+    (scanner.at == body.len()).then_some(parts)
 }
 
-struct Scanner<'a> {
+struct Scanner<'a, 'n, const N: usize, R> {
     body: &'a [u8],
     at: usize,
+    names: [&'n str; N],
+    read: R,
 }
 
 /// What surrounds a value, and therefore which closing bracket ends it.
@@ -50,7 +59,7 @@ enum Inside {
     List,
 }
 
-impl Scanner<'_> {
+impl<'a, const N: usize, T, R: FnMut(Range<usize>, Option<Found<'a, N>>) -> T> Scanner<'a, '_, N, R> {
     fn peek(&self) -> Option<u8> {
         self.body.get(self.at).copied()
     }
@@ -65,26 +74,26 @@ impl Scanner<'_> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    fn member(&mut self, found: &mut Found) -> Option<()> {
+    fn member(&mut self, parts: &mut Parts<T>) -> Option<()> {
         let name = self.text()?;
         let name = serde_json::from_slice::<String>(&self.body[name]).unwrap_or_default();
         self.blank();
         self.expect(b':')?;
         self.blank();
         if name == VALUE && self.peek()? == b'[' {
-            return self.list(found.records.get_or_insert_default());
+            return self.list(parts.records.get_or_insert_default());
         }
         let value = self.value(Inside::Object)?;
         match name.as_str() {
             // A list that is none is no page, even beside one that is.
             VALUE => return None,
-            NEXT_LINK => found.next = Some(value),
+            NEXT_LINK => parts.next = Some(value),
             _ => {}
         }
         Some(())
     }
 
-    fn list(&mut self, records: &mut Vec<Range<usize>>) -> Option<()> {
+    fn list(&mut self, records: &mut Vec<T>) -> Option<()> {
         self.expect(b'[')?;
         loop {
             self.blank();
@@ -94,9 +103,35 @@ impl Scanner<'_> {
                     return Some(());
                 }
                 b',' => self.at += 1,
-                _ => records.push(self.value(Inside::List)?),
+                _ => {
+                    let (range, found) = match self.sound() {
+                        Some((range, found)) => (range, Some(found)),
+                        None => (self.value(Inside::List)?, None),
+                    };
+                    records.push((self.read)(range, found));
+                }
             }
         }
+    }
+
+    /// A record that is one valid object and followed by what may follow one; nothing is taken otherwise.
+    ///
+    /// serde_json gives up where [`Self::value`] finds the border, give or take some blanks, since up to there they see the same
+    /// brackets: a page made of broken records is not read over and over.
+    fn sound(&mut self) -> Option<(Range<usize>, Found<'a, N>)> {
+        let start = self.at;
+        // Of anything else, serde_json would make an error message.
+        if self.peek()? != b'{' {
+            return None;
+        }
+        let (found, length) = leading(&self.body[start..], self.names)?;
+        self.at += length;
+        self.blank();
+        if matches!(self.peek(), Some(b',' | b']')) {
+            return Some((start..start + length, found));
+        }
+        self.at = start;
+        None
     }
 
     /// A text with its quotes.

@@ -14,7 +14,7 @@ use crate::text::storable;
 pub struct Alert<'a> {
     /// As received.
     pub record: &'a AlertRecord,
-    /// The body, seen to be UTF-8; not a copy.
+    /// The body; not a copy.
     pub raw: &'a str,
     /// Where it is filed: the creation time, or the beginning of time without a usable one.
     pub(crate) place: PgStamp,
@@ -27,12 +27,11 @@ impl<'a> Alert<'a> {
     /// # Errors
     /// The reason, in words, why it cannot be stored as an alert.
     pub fn new(record: &'a AlertRecord, now: Ticks) -> Result<Self, &'static str> {
-        let raw = std::str::from_utf8(&record.raw).map_err(|_| "the body is not UTF-8")?;
         if record.id.as_str().contains('\0') {
             return Err("the alert id holds a NUL character, which Postgres cannot keep");
         }
         let place = record.created.and_then(PgStamp::of).unwrap_or(PgStamp::BEGINNING);
-        Ok(Self { record, raw, place, ticks: deciding(record.last_update, now) })
+        Ok(Self { record, raw: &record.raw, place, ticks: deciding(record.last_update, now) })
     }
 
     /// As the API gave it.

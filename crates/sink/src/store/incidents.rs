@@ -10,7 +10,7 @@ use crate::postgres::stamp::PgStamp;
 pub struct Incident<'a> {
     /// As received.
     pub record: &'a IncidentRecord,
-    /// The body, seen to be UTF-8; not a copy.
+    /// The body; not a copy.
     pub raw: &'a str,
     ticks: i64,
 }
@@ -21,12 +21,11 @@ impl<'a> Incident<'a> {
     /// # Errors
     /// The reason, in words, why it cannot be stored.
     pub fn new(record: &'a IncidentRecord, now: Ticks) -> Result<Self, &'static str> {
-        let raw = std::str::from_utf8(&record.raw).map_err(|_| "the body is not UTF-8")?;
         let redirect = record.redirect.as_ref().map_or("", |id| id.as_str());
         if record.id.as_str().contains('\0') || redirect.contains('\0') {
             return Err("the id of an incident holds a NUL character, which Postgres cannot keep");
         }
-        Ok(Self { record, raw, ticks: deciding(record.last_update, now) })
+        Ok(Self { record, raw: &record.raw, ticks: deciding(record.last_update, now) })
     }
 
     /// As the API gave it.

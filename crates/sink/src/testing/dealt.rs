@@ -1,6 +1,6 @@
 //! What a history is made of. Few ids, few stamps, few texts, so that everything meets everything.
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use domain::{
     AlertFacts, AlertId, AlertRecord, Axis, Comparison, ContentHash, CursorMove, Epoch, Errand, Fence, Gap, GapKind, IncidentId,
     IncidentRecord, Order, Poison, Purpose, Record, Reread, RereadMove, Source, Ticks,
@@ -99,7 +99,7 @@ impl Rec {
     fn record(self, source: Source) -> Record {
         let incident = source == Source::GraphIncidents;
         let id = if incident { INCIDENTS[self.id % INCIDENTS.len()] } else { ALERTS[self.id % ALERTS.len()] };
-        let raw = Bytes::from(format!(
+        let raw = ByteString::from(format!(
             r#"{{"id":"{}","note":{},"stamp":{},"created":{},"merged":{}}}"#,
             self.id,
             self.note,
@@ -108,9 +108,9 @@ impl Rec {
             if incident { self.merged } else { 0 }
         ));
         if self.poison {
-            return Record::Poison(Poison::new(format!("poison {}", self.note), raw));
+            return Record::Poison(Poison::new(format!("poison {}", self.note), raw.into_bytes()));
         }
-        let hash = ContentHash::of(&raw);
+        let hash = ContentHash::of(raw.as_bytes());
         let (last_update, created) = (STAMPS[self.stamp], CREATED[self.created].and_then(Ticks::parse));
         let word = |shift: u8| WORDS[usize::from(self.note.wrapping_add(shift)) % WORDS.len()].map(str::to_owned);
         if incident {

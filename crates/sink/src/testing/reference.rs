@@ -54,7 +54,7 @@ impl Reference {
                 Record::Poison(poison) => rejected.push(poison.clone()),
                 Record::Alert(alert) if alert.id.as_str().contains('\0') => {
                     let reason = "the alert id holds a NUL character, which Postgres cannot keep";
-                    rejected.push(Poison::new(reason, alert.raw.clone()));
+                    rejected.push(Poison::new(reason, alert.raw.clone().into_bytes()));
                 }
                 Record::Alert(alert) => alerts.push(alert),
                 Record::Incident(incident) => incidents.push(incident),
@@ -88,7 +88,7 @@ impl Reference {
             self.stored.versions.entry(key).or_insert_with(|| {
                 *fresh.entry(id).or_default() += 1;
                 written.stamps.push(alert.last_update);
-                let raw = String::from_utf8_lossy(&alert.raw).into_owned();
+                let raw = alert.raw.to_string();
                 VersionLine { number: i32::try_from(of_it).unwrap_or(0) + 1, last_update_text: alert.last_update_text.clone(), raw }
             });
             if best.get(id).is_none_or(|other| deciding(alert.last_update) >= deciding(other.last_update)) {
@@ -153,7 +153,7 @@ impl Reference {
                 title: best.title.clone(),
                 severity: best.severity.clone(),
                 status: best.status.clone(),
-                raw: String::from_utf8_lossy(&best.raw).into_owned(),
+                raw: best.raw.to_string(),
             };
             match self.stored.incidents.get(id) {
                 Some(standing) if standing.hash == line.hash || standing.ticks > line.ticks => continue,

@@ -1,6 +1,6 @@
 //! Incidents: the latest state of each, and where merged ones lead.
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use domain::{ContentHash, IncidentId, IncidentRecord, Record, Ticks};
 use sqlx::PgPool;
 
@@ -12,7 +12,7 @@ fn incident(id: &str, last_update: Option<&str>, redirect: Option<&str>, title: 
     Record::Incident(IncidentRecord {
         id: IncidentId::new(id),
         hash: ContentHash::of(raw.as_bytes()),
-        raw: Bytes::from(raw),
+        raw: ByteString::from(raw),
         last_update: last_update.and_then(Ticks::parse),
         created: Ticks::parse(MORNING),
         title: Some(title.to_owned()),
@@ -58,18 +58,12 @@ async fn the_latest_state_stands_and_an_older_one_never_overwrites_it(pool: PgPo
 #[sqlx::test(migrations = "../../migrations")]
 async fn what_postgres_cannot_hold_of_an_incident_goes_to_quarantine(pool: PgPool) {
     let (fence, sink) = (tenant(&pool, 1).await, Sink::start(&pool));
-    let mut broken = incident("9", Some(NOON), None, "t");
-    if let Record::Incident(incident) = &mut broken {
-        incident.raw = Bytes::from_static(b"\"\xff\"");
-        incident.hash = ContentHash::of(&incident.raw);
-    }
     let page = vec![
-        broken,
         incident("with\0nul", Some(NOON), None, "t"),
         incident("5", Some(NOON), Some("with\0nul"), "t"),
         incident("6", Some("9999-12-31T23:59:59Z"), None, "a\0title"),
     ];
-    assert_eq!(counts(sink.store(fence, INCIDENTS, page).await), (1, 0, 0, 3));
+    assert_eq!(counts(sink.store(fence, INCIDENTS, page).await), (1, 0, 0, 2));
     assert_eq!(titles(&pool).await, [("6".into(), "a\u{FFFD}title".into())]);
     sink.stop().await;
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use domain::health::StageStatus;
 use domain::{
     AlertBatch, AlertFacts, AlertId, AlertRecord, Clock, Committed, ContentHash, CursorMove, Epoch, FeedProgress, Fence, Gap, Purpose,
@@ -81,7 +81,7 @@ pub(crate) fn with_body(id: &str, raw: &str, last_update: Option<&str>, created:
     Record::Alert(AlertRecord {
         id: AlertId::new(id),
         hash: ContentHash::of(raw.as_bytes()),
-        raw: Bytes::copy_from_slice(raw.as_bytes()),
+        raw: ByteString::from(raw),
         last_update_text: last_update.map(str::to_owned),
         last_update: last_update.and_then(Ticks::parse),
         created: created.and_then(Ticks::parse),

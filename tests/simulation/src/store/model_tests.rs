@@ -128,12 +128,11 @@ fn latest(row: &AlertRow) -> LatestLine {
 }
 
 fn snapshot(tables: &super::Tables) -> Snapshot {
-    let text = |raw: &[u8]| String::from_utf8(raw.to_vec()).expect("checked before it was stored");
     let mut snapshot = Snapshot::default();
     for (source, by_id) in &tables.versions {
         for (alert, row) in by_id.iter().flat_map(|(id, rows)| rows.iter().map(move |row| (id, row))) {
             let key = VersionKey { source: *source, alert: alert.clone(), hash: row.hash, filed: row.filed };
-            let line = VersionLine { number: row.number, last_update_text: kept(row.last_update_text.as_ref()), raw: text(&row.raw) };
+            let line = VersionLine { number: row.number, last_update_text: kept(row.last_update_text.as_ref()), raw: row.raw.to_string() };
             snapshot.versions.insert(key, line);
         }
     }
@@ -153,7 +152,7 @@ fn snapshot(tables: &super::Tables) -> Snapshot {
         .collect();
     for (id, row) in &tables.incidents {
         let [title, severity, status] = row.words.each_ref().map(|word| kept(word.as_ref()));
-        let (redirect, raw) = (row.redirect.clone(), text(&row.raw));
+        let (redirect, raw) = (row.redirect.clone(), row.raw.to_string());
         snapshot.incidents.insert(id.clone(), IncidentLine { hash: row.hash, ticks: row.ticks, redirect, title, severity, status, raw });
     }
     snapshot.redirects = tables.ends.clone();

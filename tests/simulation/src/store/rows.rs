@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use domain::{AlertFacts, AlertRecord, Axis, ContentHash, GapKind, Order, Reread, Source, Ticks};
 use sink::store::{Alert, Judgement};
 
@@ -17,7 +17,7 @@ pub(crate) struct VersionRow {
     pub(crate) filed: Option<Ticks>,
     pub(crate) number: i32,
     pub(crate) last_update_text: Option<String>,
-    pub(crate) raw: Bytes,
+    pub(crate) raw: ByteString,
     /// The stamp as the record carries it, and how loudly its source speaks.
     pub(crate) rank: (i64, i16),
 }
@@ -57,7 +57,7 @@ pub(crate) struct IncidentRow {
     pub(crate) redirect: Option<String>,
     /// Title, severity and status.
     pub(crate) words: [Option<String>; 3],
-    pub(crate) raw: Bytes,
+    pub(crate) raw: ByteString,
 }
 
 /// A record in quarantine.

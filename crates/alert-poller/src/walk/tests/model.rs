@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use domain::{AlertFacts, AlertId, AlertRecord, Axis, ContentHash, Poison, Record, Ticks};
 use microsoft::{ApiErrorKind, Facet, FacetField, WindowQuery};
 
@@ -62,13 +62,13 @@ impl ModelRow {
     }
 
     fn record(&self) -> Record {
-        let raw = Bytes::from(format!("{} {}", self.id, self.stamp.0));
+        let raw = ByteString::from(format!("{} {}", self.id, self.stamp.0));
         if self.unreadable && self.id.is_multiple_of(2) {
-            return Record::Poison(Poison::new("a test", raw));
+            return Record::Poison(Poison::new("a test", raw.into_bytes()));
         }
         Record::Alert(AlertRecord {
             id: AlertId::new(self.id.to_string()),
-            hash: ContentHash::of(&raw),
+            hash: ContentHash::of(raw.as_bytes()),
             raw,
             last_update_text: None,
             last_update: (!self.unreadable).then_some(self.stamp),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alert_poller::source::{AlertSource, FetchError, Manner, Page, Query};
 use bytes::Bytes;
+use bytestring::ByteString;
 use domain::{
     AccessToken, AlertFacts, AlertId, AlertRecord, Axis, ContentHash, HeldTenant, IncidentId, IncidentRecord, Poison, Record, Source,
     TenantId, Ticks, Trouble, Verdict,
@@ -237,7 +238,11 @@ impl AlertSource for Front {
                 let id = id.to_owned();
                 let item = Item { id, updated: Some(EPOCH), created: EPOCH, late: true };
                 match record(source, &item) {
-                    Record::Alert(alert) => Record::Alert(AlertRecord { hash: ContentHash::of(&raw), raw, ..alert }),
+                    Record::Alert(alert) => Record::Alert(AlertRecord {
+                        hash: ContentHash::of(&raw),
+                        raw: ByteString::try_from(raw).expect("it is text"),
+                        ..alert
+                    }),
                     other => other,
                 }
             }
@@ -248,8 +253,8 @@ impl AlertSource for Front {
 
 fn record(source: Source, item: &Item) -> Record {
     let stamp = item.updated.map(|stamp| stamp.to_string()).unwrap_or_default();
-    let raw = Bytes::from(format!("{{\"id\":\"{}\",\"lastUpdateDateTime\":\"{stamp}\"}}", item.id));
-    let hash = ContentHash::of(&raw);
+    let raw = ByteString::from(format!("{{\"id\":\"{}\",\"lastUpdateDateTime\":\"{stamp}\"}}", item.id));
+    let hash = ContentHash::of(raw.as_bytes());
     if source == Source::GraphIncidents {
         return Record::Incident(IncidentRecord {
             id: IncidentId::new(item.id.clone()),
