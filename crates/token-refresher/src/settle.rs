@@ -104,7 +104,8 @@ impl Core {
                     tracing::warn!(cloud = %tenant.cloud, retry_after_s = rest.as_secs(), "the sign-in service is throttling all tenants; nobody asks it for now");
                 }
             }
-            Ok(_) | Err(Setback::Refused(_) | Setback::Unsaved(_) | Setback::NotOurs(_)) => lane.served(),
+            Ok(_) | Err(Setback::Unsaved(_) | Setback::NotOurs(_)) => lane.gave(),
+            Err(Setback::Refused(_)) => lane.refused(),
             // Nobody was asked.
             Err(Setback::Ours(_) | Setback::InDoubt(_) | Setback::Shut(..) | Setback::Stopping) => {}
         }
