@@ -15,7 +15,8 @@ pub struct Config {
     pub renew_every: Duration,
     /// Our own trust in a lease ends this much before the lease does.
     pub trust_margin: Duration,
-    /// How often all tenants that are held are read even though nothing seems to have changed.
+    /// How often all tenants that are held are read even though nothing seems to have changed. Every look round asks whether
+    /// anything did that anybody goes by; what this finds besides is when a token was last refreshed.
     pub full_read_every: Duration,
     /// How often what is open is read, and counted for the metrics.
     pub count_every: Duration,
@@ -42,7 +43,7 @@ impl Default for Config {
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(10),
             trust_margin: Duration::from_secs(3),
-            full_read_every: Duration::from_secs(30),
+            full_read_every: Duration::from_secs(300),
             count_every: Duration::from_secs(10),
             let_go_within: Duration::from_secs(60),
             clocks_every: Duration::from_secs(60),

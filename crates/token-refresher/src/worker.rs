@@ -5,11 +5,12 @@
 //! refreshed. What to do is worked out anew from memory each time a tenant is due, so an appointment
 //! that is out of date does no harm.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::health::StageStatus;
-use domain::{HeldTenant, TenantId};
+use domain::{HeldTenant, TenantId, TenantSet};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
@@ -17,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::{Core, Slot, locked};
 use crate::settle::Wish;
+
+/// Who is held, as the registry publishes it.
+type Tenants = Arc<BTreeMap<TenantId, Arc<HeldTenant>>>;
 
 /// The task behind [`crate::TokenSource`].
 pub struct Worker {
@@ -35,7 +39,8 @@ impl Worker {
         let mut jobs = JoinSet::new();
         let mut beat = tokio::time::interval(core.config.beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.take_over(&mut tenants);
+        let mut adopted = Arc::default();
+        self.take_over(&mut tenants, &mut adopted);
         loop {
             let next = locked(&core.agenda).next().filter(|_| jobs.len() < core.config.concurrency);
             let outcome = tokio::select! {
@@ -48,7 +53,7 @@ impl Worker {
                 }
                 // A registry that has ended publishes nothing more; whoever watches its task ends us.
                 Ok(()) = tenants.changed() => {
-                    self.take_over(&mut tenants);
+                    self.take_over(&mut tenants, &mut adopted);
                     Ok(())
                 }
                 () = core.agenda_changed.notified() => Ok(()),
@@ -71,10 +76,15 @@ impl Worker {
         self.status.send_replace(StageStatus::well(core.clock.now()).remarking(core.app_faults()));
     }
 
-    /// Takes over the tenants of the newest set.
-    fn take_over(&self, tenants: &mut watch::Receiver<Arc<domain::TenantSet>>) {
+    /// Takes over the tenants of the newest set, unless they are those that were adopted before: then only the leases were
+    /// confirmed.
+    fn take_over(&self, tenants: &mut watch::Receiver<Arc<TenantSet>>, adopted: &mut Tenants) {
         let set = Arc::clone(&tenants.borrow_and_update());
         self.core.slept(&set);
+        if Arc::ptr_eq(&set.tenants, adopted) {
+            return;
+        }
+        *adopted = Arc::clone(&set.tenants);
         for tenant in set.tenants.values() {
             let slot = self.core.slot(tenant);
             self.core.plan(tenant, &slot);
