@@ -145,7 +145,9 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         let folder = tempfile::Builder::new().prefix("tocsin-bench-").tempdir()?;
         // When each alert was committed, Postgres knows only if it is told to remember it.
         let server = server_with(&folder, &[("track_commit_timestamp", "on")]).await?;
-        idle(server.url(), &places, |line| println!("{line}")).await?;
+        for line in idle(server.url(), &places, options.runs()).await? {
+            println!("{line}");
+        }
         server.stop().await?;
     }
     if wanted("start_to_listening") {

@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use super::figures::{Figures, line, with};
 use super::{Spans, postmaster, world_on};
 use crate::harness::{Daemon, Metrics, Setup, Usage, World, eventually, proc_stats};
 
@@ -85,9 +86,14 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// This figure for 1,000 polls.
-    fn per_1000(&self, figure: f64) -> f64 {
-        figure / self.polls * 1000.0
+    /// CPU seconds of the daemon for 1,000 polls.
+    fn cpu_per_1000(&self) -> f64 {
+        self.daemon_cpu / self.polls * 1000.0
+    }
+
+    /// CPU seconds of Postgres for 1,000 polls.
+    fn postgres_per_1000(&self) -> f64 {
+        self.postgres_cpu / self.polls * 1000.0
     }
 
     /// The upper edge of the bucket that this share of all polls falls into, seconds.
@@ -96,25 +102,48 @@ impl Idle {
     }
 }
 
-/// Measures each place on this server, one after the other, and says each figure as soon as it is there.
+/// What each place came to in each run: by run, and in it by place.
+type Runs = Vec<Vec<(Place, Idle)>>;
+
+/// Measures each place on this server, one after the other, so often; and says the medians, with the least and the greatest.
 ///
 /// # Errors
 /// When a daemon does not come to rest in time.
-pub async fn idle(server: &str, places: &[Place], mut say: impl FnMut(Value)) -> anyhow::Result<()> {
-    let mut seen = Vec::new();
-    for place in places {
-        let idle = at_rest(server, *place).await.with_context(|| format!("{place:?}"))?;
-        say(figure(*place, &idle));
-        seen.push((*place, idle));
+pub async fn idle(server: &str, places: &[Place], runs: usize) -> anyhow::Result<Vec<Value>> {
+    let mut seen = Runs::new();
+    for _ in 0..runs {
+        let mut run = Vec::new();
+        for place in places {
+            run.push((*place, at_rest(server, *place).await.with_context(|| format!("{place:?}"))?));
+        }
+        seen.push(run);
     }
-    for growth in growths(&seen) {
-        say(growth);
+    Ok(lines(&seen))
+}
+
+/// One line for each place, and what more customers cost: ratios within a run.
+fn lines(runs: &Runs) -> Vec<Value> {
+    let Some(first) = runs.first() else { return Vec::new() };
+    let places: Vec<Place> = first.iter().map(|(place, _)| *place).collect();
+    let of = |index: usize| runs.iter().map(|run| &run[index].1).collect::<Vec<_>>();
+    let mut lines: Vec<_> = places.iter().enumerate().map(|(index, place)| figures(*place, &of(index))).collect();
+    for (few, at_few) in places.iter().enumerate() {
+        for (many, at_many) in places.iter().enumerate() {
+            if at_many.tenants > at_few.tenants && (at_many.polls_a_second() / at_few.polls_a_second() - 1.0).abs() < 0.01 {
+                lines.push(growth((at_few, &of(few)), (at_many, &of(many))));
+            }
+        }
     }
-    Ok(())
+    let by_size = |index: &usize| (places[*index].tenants, places[*index].interval);
+    let ends = (0..places.len()).min_by_key(by_size).zip((0..places.len()).max_by_key(by_size));
+    if let Some((few, many)) = ends.filter(|(few, many)| places[*many].tenants > places[*few].tenants) {
+        lines.push(one_more((&places[few], &of(few)), (&places[many], &of(many))));
+    }
+    lines
 }
 
 /// One line with all figures of one place.
-fn figure(place: Place, seen: &Idle) -> Value {
+fn figures(place: Place, seen: &[&Idle]) -> Value {
     let what = format!(
         "CPU s of the daemon per 1,000 polls, {} customers every {} s, nothing new, {:.0} polls/s; goals at 10,000 every 30 s: 0.25; \
          p99 from due to started 0.05 s; peak 64 MB; asked to committed p50 0.05 s, p99 0.5 s",
@@ -122,52 +151,53 @@ fn figure(place: Place, seen: &Idle) -> Value {
         place.interval.as_secs(),
         place.polls_a_second(),
     );
-    let span = |share: f64| round(seen.committed.quantile(share).as_secs_f64());
-    json!({
-        "bench": place.name(), "value": round(seen.per_1000(seen.daemon_cpu)), "unit": "CPU s per 1,000 polls", "against": what,
-        "tenants": place.tenants, "interval_s": place.interval.as_secs(), "window_s": round(seen.wall.as_secs_f64()),
-        "polls": seen.polls, "rereads": seen.rereads, "daemon_cpu_s": round(seen.daemon_cpu),
-        "postgres_per_1000": round(seen.per_1000(seen.postgres_cpu)),
-        "sleeps_per_poll": round(seen.sleeps / seen.polls),
-        "late_p50_s": seen.late(0.5), "late_p99_s": seen.late(0.99), "late_within": seen.late.iter()
-            .map(|(edge, share)| (edge.to_string(), round(*share).into())).collect::<serde_json::Map<_, Value>>(),
-        "rss_mb": round(seen.rss as f64 / 1e6), "peak_rss_mb": round(seen.peak_rss as f64 / 1e6),
-        "committed_p50_s": span(0.5), "committed_p99_s": span(0.99), "committed_of": seen.committed.count(),
-    })
+    let figure = |figure: &dyn Fn(&Idle) -> f64| Figures::of(seen, |idle| figure(idle));
+    let median = |of: &dyn Fn(&Idle) -> f64| json!(figure(of).median());
+    let committed = |share: f64| median(&|idle| idle.committed.quantile(share).as_secs_f64());
+    with(
+        line(&place.name(), &figure(&Idle::cpu_per_1000), "CPU s per 1,000 polls", &what),
+        &[
+            ("tenants", json!(place.tenants)),
+            ("interval_s", json!(place.interval.as_secs())),
+            ("window_s", median(&|idle| idle.wall.as_secs_f64())),
+            ("polls", median(&|idle| idle.polls)),
+            ("rereads", median(&|idle| idle.rereads)),
+            ("daemon_cpu_s", median(&|idle| idle.daemon_cpu)),
+            ("postgres_per_1000", median(&Idle::postgres_per_1000)),
+            ("sleeps_per_poll", median(&|idle| idle.sleeps / idle.polls)),
+            ("late_p50_s", median(&|idle| idle.late(0.5))),
+            ("late_p99_s", median(&|idle| idle.late(0.99))),
+            ("late_p99_range", json!(figure(&|idle| idle.late(0.99)).range())),
+            ("rss_mb", median(&|idle| idle.rss as f64 / 1e6)),
+            ("peak_rss_mb", median(&|idle| idle.peak_rss as f64 / 1e6)),
+            ("peak_rss_range", json!(figure(&|idle| idle.peak_rss as f64 / 1e6).range())),
+            ("committed_p50_s", committed(0.5)),
+            ("committed_p99_s", committed(0.99)),
+            ("committed_of", median(&|idle| idle.committed.count() as f64)),
+        ],
+    )
 }
 
-/// What more customers cost, at the same polls per second; and each of them in memory.
-fn growths(seen: &[(Place, Idle)]) -> Vec<Value> {
-    let mut lines = Vec::new();
-    for (few, at_few) in seen {
-        for (many, at_many) in seen {
-            let grown = many.tenants > few.tenants && (many.polls_a_second() / few.polls_a_second() - 1.0).abs() < 0.01;
-            if grown {
-                let of = |seen: &Idle, cpu: f64| seen.per_1000(cpu);
-                lines.push(json!({
-                    "bench": "idle_growth", "value": round(of(at_many, at_many.daemon_cpu) / of(at_few, at_few.daemon_cpu)), "unit": "times",
-                    "against": format!("CPU of the daemon per poll, {} against {} customers at {:.0} polls/s; goal: 1.1", many.tenants, few.tenants, few.polls_a_second()),
-                    "postgres": round(of(at_many, at_many.postgres_cpu) / of(at_few, at_few.postgres_cpu)),
-                }));
-            }
-        }
-    }
-    let fewest = seen.iter().min_by_key(|(place, _)| place.tenants);
-    let most = seen.iter().max_by_key(|(place, idle)| (place.tenants, idle.rss));
-    if let (Some((few, at_few)), Some((many, at_many))) = (fewest, most)
-        && many.tenants > few.tenants
-    {
-        let each = (at_many.rss as f64 - at_few.rss as f64) / (many.tenants - few.tenants) as f64;
-        lines.push(json!({
-            "bench": "idle_tenant", "value": round(each / 1000.0), "unit": "kB",
-            "against": format!("resident memory of one more customer, {} against {}; goal: 3", many.tenants, few.tenants),
-        }));
-    }
-    lines
+/// What more customers cost, at the same polls per second.
+fn growth((few, at_few): (&Place, &[&Idle]), (many, at_many): (&Place, &[&Idle])) -> Value {
+    let pairs: Vec<(&Idle, &Idle)> = at_few.iter().copied().zip(at_many.iter().copied()).collect();
+    let times = |of: fn(&Idle) -> f64| Figures::of(&pairs, |(few, many)| of(many) / of(few));
+    let what = format!(
+        "CPU of the daemon per poll, {} against {} customers at {:.0} polls/s; goal: 1.1",
+        many.tenants,
+        few.tenants,
+        few.polls_a_second()
+    );
+    with(line("idle_growth", &times(Idle::cpu_per_1000), "times", &what), &[("postgres", json!(times(Idle::postgres_per_1000).median()))])
 }
 
-fn round(value: f64) -> f64 {
-    (value * 10_000.0).round() / 10_000.0
+/// What one more customer takes in memory.
+fn one_more((few, at_few): (&Place, &[&Idle]), (many, at_many): (&Place, &[&Idle])) -> Value {
+    let pairs: Vec<(&Idle, &Idle)> = at_few.iter().copied().zip(at_many.iter().copied()).collect();
+    let each =
+        Figures::of(&pairs, |(at_few, at_many)| (at_many.rss as f64 - at_few.rss as f64) / (many.tenants - few.tenants) as f64 / 1000.0);
+    let what = format!("resident memory of one more customer, {} against {}; goal: 3", many.tenants, few.tenants);
+    Value::Object(line("idle_tenant", &each, "kB", &what))
 }
 
 /// One life of a daemon: until everybody is read and re-read, then the window, then some new alerts.
@@ -284,4 +314,29 @@ fn polls(world: &World, tenants: &BTreeSet<Uuid>) -> BTreeMap<Uuid, Vec<i64>> {
         }
     }
     polls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run in which a poll of many customers costs so many times what one of few does.
+    fn run(times: f64) -> Vec<(Place, Idle)> {
+        let idle = |cpu: f64, rss| Idle { polls: 1000.0, daemon_cpu: cpu, postgres_cpu: 0.1, rss, ..Idle::default() };
+        vec![(Place::new(100, 1, 30), idle(0.2, 30_000_000)), (Place::new(10_000, 100, 60), idle(0.2 * times, 79_500_000))]
+    }
+
+    #[test]
+    fn medians_are_said_of_all_runs_and_growth_is_a_ratio_within_each() {
+        let lines = lines(&[1.3, 1.0, 1.1].map(run).to_vec());
+        let said: Vec<_> = lines.iter().map(|line| (line["bench"].as_str().unwrap(), &line["value"], &line["range"])).collect();
+        let expected = [
+            ("idle_100_1s", json!(0.2), json!([0.2, 0.2])),
+            ("idle_10000_100s", json!(0.22), json!([0.2, 0.26])),
+            ("idle_growth", json!(1.1), json!([1.0, 1.3])),
+            ("idle_tenant", json!(5.0), json!([5.0, 5.0])),
+        ];
+        assert_eq!(said, expected.each_ref().map(|(name, value, range)| (*name, value, range)));
+        assert!(lines.iter().all(|line| line["runs"] == 3));
+    }
 }
