@@ -127,6 +127,8 @@ pub(crate) struct Core {
     /// The worker's appointments, and a nudge when the earliest one has changed.
     pub(crate) agenda: Mutex<Agenda>,
     pub(crate) agenda_changed: Notify,
+    /// Somebody was seen as not held, and has lost his appointments by that. He may be held all the same by now.
+    missed: AtomicBool,
     /// Until when the leases may be believed, and when that was first seen.
     confirmed: Mutex<(Instant, Now)>,
     slots: Mutex<HashMap<TenantId, Arc<Slot>>>,
@@ -153,6 +155,7 @@ impl Core {
             stopping: CancellationToken::new(),
             agenda: Mutex::new(Agenda::default()),
             agenda_changed: Notify::new(),
+            missed: AtomicBool::new(false),
             slots: Mutex::new(HashMap::new()),
             breakers: Mutex::new(BTreeMap::new()),
         };
@@ -208,9 +211,15 @@ impl Core {
             let stays = set.tenants.contains_key(tenant) || Arc::strong_count(slot) > 1 || self.holds_on(*tenant, slot, known, now);
             if !stays {
                 agenda.set(*tenant, None);
+                self.missed.store(true, Ordering::SeqCst);
             }
             stays
         });
+    }
+
+    /// Whether appointments were lost since this was last asked, of somebody who may be held.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::SeqCst)
     }
 
     /// Whether a slot of a tenant that is not ours keeps a token that is worth it.
@@ -246,6 +255,7 @@ impl Core {
 
     /// For a tenant that is not ours there is nothing to do but to offer what is held of it.
     pub(crate) fn plan_offer(&self, tenant: TenantId, slot: &Slot) {
+        self.missed.store(true, Ordering::SeqCst);
         let next = slot.memory().unsaved.as_deref().and_then(Unsaved::offer_at);
         if locked(&self.agenda).set(tenant, next) {
             self.agenda_changed.notify_one();

@@ -1,10 +1,7 @@
 //! The rate at which a login host is asked, over all tenants and all replicas (I12).
 //!
 //! A fair mutex makes the callers queue, so that a thousand tenants that start at once are served in the order in which
-//! they came and only the first of the queue waits on a timer. A second never holds more than its share, wherever it
-//! begins. A host that was at rest for a second, and whose last answer was a token, is asked by all who come at once, up to
-//! the share: a daemon of twenty customers has their tokens a moment after its start. Everybody else keeps an even distance.
-//! So what is wrong with everybody is found out by a few, and of a long queue no two seconds run into each other on their way.
+//! they came and only the first of the queue waits on a timer. When the next one may go, [`pace`] says.
 //!
 //! The rate is one for the host, so each replica takes its part of it: the registry says how many there are with every
 //! set of tenants. One that joins is counted by the others about a second later.
@@ -12,7 +9,9 @@
 //! A host that answers 429 to several tenants and serves none in between means everybody: it is left alone
 //! for as long as it asked for. One such answer is the affair of one tenant, and holds up nobody else (I10).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod pace;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use microsoft::{Cloud, Turns};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 
+use self::pace::{Pace, Rate};
 use crate::core::locked;
 
 /// So many tenants are throttled one after the other, and none is served in between, before it is believed that the
@@ -33,57 +33,23 @@ const IN_A_ROW: usize = 5;
 /// not blind everybody for an hour.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A pause is rounded up.
-const ROUNDED: Duration = Duration::from_nanos(1);
+/// A host that has given a token within this is taken for one that gives tokens.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// The queue in front of one login host.
 pub(crate) struct Lane {
     /// Held by the first in the queue.
-    queue: Mutex<Asked>,
+    queue: Mutex<Pace>,
     per_second: NonZeroU32,
     tenants: watch::Receiver<Arc<TenantSet>>,
     heard: std::sync::Mutex<Heard>,
 }
 
-/// When the host was asked.
-#[derive(Default)]
-struct Asked {
-    last: Option<Instant>,
-    /// All turns of the last second, the oldest first.
-    lately: VecDeque<Instant>,
-    /// A second was full since the host was last at rest.
-    evenly: bool,
-}
-
-impl Asked {
-    /// Takes a turn, or says when there is one. `gives`: the host gave a token when it was last asked.
-    fn turn(&mut self, now: Instant, rate: Rate, gives: bool) -> Result<(), Instant> {
-        while self.lately.front().is_some_and(|turn| *turn + SECOND <= now) {
-            self.lately.pop_front();
-        }
-        // Who waits for the second to end comes right at its end, and has not found the host at rest.
-        self.evenly &= self.last.is_some_and(|last| last + SECOND + rate.pause > now);
-        let full = self.lately.len().checked_sub(rate.share).and_then(|index| self.lately.get(index));
-        self.evenly |= full.is_some();
-        let even = self.last.filter(|_| self.evenly || !gives || rate.share == 0).map(|last| last + rate.pause);
-        match full.map(|turn| *turn + SECOND).max(even) {
-            Some(next) if next > now => Err(next),
-            _ => {
-                self.last = Some(now);
-                self.lately.push_back(now);
-                Ok(())
-            }
-        }
-    }
-}
-
 /// What the host's answers say of it.
 #[derive(Default)]
 struct Heard {
-    /// The last one was a token.
-    gives: bool,
+    /// The last one was a token, then.
+    gave_at: Option<Instant>,
     /// Who was answered 429 since anybody was served.
     throttled: BTreeSet<TenantId>,
     /// It throttles everybody, and is left alone until then.
@@ -100,15 +66,15 @@ impl Lane {
     /// # Errors
     /// Until when the host is left alone, if it throttles everybody: then the queue is sent home at once.
     pub(crate) async fn turn(&self) -> Result<(), Instant> {
-        let mut asked = self.queue.lock().await;
+        let mut pace = self.queue.lock().await;
         loop {
             if let Some(until) = self.resting() {
                 return Err(until);
             }
             // Looked up each time: the number of replicas may change while the queue is long.
             let rate = Rate::of(self.per_second, self.tenants.borrow().replicas);
-            let gives = locked(&self.heard).gives;
-            match asked.turn(Instant::now(), rate, gives) {
+            let (now, gave_at) = (Instant::now(), locked(&self.heard).gave_at);
+            match pace.turn(now, rate, gave_at.is_some_and(|at| now < at + LATELY)) {
                 Ok(()) => return Ok(()),
                 Err(next) => sleep_until(next).await,
             }
@@ -117,23 +83,29 @@ impl Lane {
 
     /// The host gave a tenant a token.
     pub(crate) fn gave(&self) {
-        *locked(&self.heard) = Heard { gives: true, ..Heard::default() };
+        self.served(Some(Instant::now()));
     }
 
     /// The host refused a tenant, with anything but 429.
     pub(crate) fn refused(&self) {
-        *locked(&self.heard) = Heard::default();
+        self.served(None);
+    }
+
+    fn served(&self, gave_at: Option<Instant>) {
+        let mut heard = locked(&self.heard);
+        if !heard.is_resting() {
+            *heard = Heard { gave_at, ..Heard::default() };
+        }
     }
 
     /// The host answered a tenant with 429 and wants to be left alone for `wait`. Answers for how long nobody asks
     /// from now on, if this was the one that settled it.
     pub(crate) fn throttled(&self, tenant: TenantId, wait: Duration) -> Option<Duration> {
         let mut heard = locked(&self.heard);
-        // What was under way when the rest began says nothing new.
-        if heard.rest_until.is_some_and(|until| until > Instant::now()) {
+        if heard.is_resting() {
             return None;
         }
-        heard.gives = false;
+        heard.gave_at = None;
         heard.throttled.insert(tenant);
         if heard.throttled.len() < IN_A_ROW {
             return None;
@@ -144,26 +116,16 @@ impl Lane {
     }
 
     fn resting(&self) -> Option<Instant> {
-        locked(&self.heard).rest_until.filter(|until| *until > Instant::now())
+        let heard = locked(&self.heard);
+        heard.rest_until.filter(|_| heard.is_resting())
     }
 }
 
-/// What one of so many replicas may ask. Shares are rounded down, so that together they stay within the rate; more replicas
-/// than turns in a second take one each in as many seconds as that makes.
-#[derive(Clone, Copy)]
-struct Rate {
-    /// So many turns in any second; none when a turn takes longer than that.
-    share: usize,
-    /// Between two turns that keep an even distance.
-    pause: Duration,
-}
-
-impl Rate {
-    fn of(per_second: NonZeroU32, replicas: NonZeroU32) -> Self {
-        match NonZeroU32::new(per_second.get() / replicas) {
-            None => Self { share: 0, pause: SECOND * replicas.get() / per_second.get() + ROUNDED },
-            Some(share) => Self { share: share.get() as usize, pause: SECOND / share.get() + ROUNDED },
-        }
+impl Heard {
+    /// Nobody is asked. Answers that were under way when the rest began, or are told of late since what came had to be stored,
+    /// say nothing new.
+    fn is_resting(&self) -> bool {
+        self.rest_until.is_some_and(|until| until > Instant::now())
     }
 }
 
@@ -210,15 +172,6 @@ mod tests {
         (Arc::new(Lane::new(NonZeroU32::new(20).unwrap(), seen)), tenants)
     }
 
-    #[test]
-    fn shares_together_stay_within_the_rate_and_none_is_nothing() {
-        for (per_second, replicas, millis) in [(20, 1, 50), (20, 2, 100), (20, 3, 166), (20, 20, 1000), (20, 30, 1500), (1, 3, 3000)] {
-            let rate = Rate::of(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(replicas).unwrap());
-            assert_eq!(rate.pause.as_millis(), millis, "{per_second} per second, {replicas} replicas");
-            assert_eq!(rate.share, (per_second / replicas) as usize);
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn no_second_holds_more_than_its_share_and_nobody_is_passed_over() {
         let (lane, _tenants) = lane();
@@ -248,29 +201,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_of_a_second_lets_through_a_share_at_once_and_nothing_shorter_does() {
+    async fn only_a_host_that_has_given_a_token_lately_is_asked_by_all_at_once() {
         let (lane, _tenants) = lane();
-        let waits_after = async |pause: Duration, turns: u32| {
+        let twenty_after = async |pause: Duration| {
             sleep(pause).await;
             let begun = Instant::now();
-            for _ in 0..turns {
+            for _ in 0..20 {
                 lane.turn().await.unwrap();
             }
             begun.elapsed()
         };
-        let at_once = Duration::ZERO;
-        assert!(waits_after(at_once, 5).await >= SECOND / 5, "nobody knows yet what it answers");
+        let (at_once, evenly, rest) = (Duration::ZERO, Duration::from_millis(950), Duration::from_secs(3));
+        assert!(twenty_after(rest).await >= evenly, "nobody knows yet what it answers");
         lane.gave();
-        assert_eq!(waits_after(at_once, 10).await, at_once);
-        assert_eq!(waits_after(SECOND / 2, 5).await, at_once, "what is left of the second");
-        assert!(waits_after(at_once, 1).await >= SECOND / 4, "the second is full");
-        assert!(waits_after(SECOND - SECOND / 10, 2).await >= SECOND / 20, "it was asked less than a second ago");
-        assert_eq!(waits_after(SECOND * 2, 20).await, at_once);
-        for no_token in [&(|| lane.refused()) as &dyn Fn(), &|| assert_eq!(lane.throttled(TenantId(uuid::Uuid::nil()), SECOND), None)] {
+        assert_eq!(twenty_after(rest).await, at_once);
+        for no_token in [&(|| lane.refused()) as &dyn Fn(), &|| assert_eq!(lane.throttled(TenantId(uuid::Uuid::nil()), rest), None)] {
             lane.gave();
             no_token();
-            assert!(waits_after(SECOND * 2, 20).await >= SECOND * 19 / 20, "its last answer was no token");
+            assert!(twenty_after(rest).await >= evenly, "its last answer was no token");
         }
+        lane.gave();
+        assert!(twenty_after(LATELY).await >= evenly, "who knows what it answers now");
     }
 
     #[tokio::test(start_paused = true)]
@@ -296,7 +247,12 @@ mod tests {
             assert_eq!(lane.throttled(tenant(number), wait), None, "it is found out anew");
         }
         assert_eq!(lane.throttled(tenant(5), Duration::from_secs(3600)), Some(LONGEST_REST));
-        lane.refused();
+        let until = Instant::now() + LONGEST_REST;
+        for told_late in [Lane::gave, Lane::refused] {
+            told_late(&lane);
+            assert_eq!(lane.turn().await, Err(until), "it was asked before the rest began");
+        }
+        sleep(LONGEST_REST).await;
         lane.turn().await.unwrap();
     }
 }

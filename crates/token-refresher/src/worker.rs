@@ -77,11 +77,11 @@ impl Worker {
     }
 
     /// Takes over the tenants of the newest set, unless they are those that were adopted before: then only the leases were
-    /// confirmed.
+    /// confirmed. A set that was withdrawn for a moment comes back as it was, and somebody may have looked meanwhile.
     fn take_over(&self, tenants: &mut watch::Receiver<Arc<TenantSet>>, adopted: &mut Tenants) {
         let set = Arc::clone(&tenants.borrow_and_update());
         self.core.slept(&set);
-        if Arc::ptr_eq(&set.tenants, adopted) {
+        if !self.core.has_missed() && Arc::ptr_eq(&set.tenants, adopted) {
             return;
         }
         *adopted = Arc::clone(&set.tenants);
