@@ -276,7 +276,7 @@ async fn a_reader_reads_the_read_side_and_nothing_else_and_the_daemon_can_change
     world.cloud.publish_raw(tenant, Source::GraphAlerts, odd)?;
     world.cloud.publish_poison(tenant, Source::GraphAlerts, Poison::NotAnObject, "x")?;
     let mut daemon = world.serve()?;
-    world.settled(SOON).await?;
+    world.settled(SOON).await.with_context(|| daemon.last_words())?;
     // What comes while it is looked for says how late we are.
     world.cloud.publish_new(tenant, 1)?;
     world.settled(SOON).await?;

@@ -175,9 +175,13 @@ impl<S: AlertSource> Poller<S> {
         if end == End::AwaitsPoll && entry.polling.works && !entry.polling.held_back {
             self.schedule.hasten(job(Work::Live), now, now);
         }
+        // One errand that fails holds up none of the others. And while a turn that began without the source went on, polling may
+        // have come back to it.
+        let source_is_there = entry.common.watermark().is_some() && entry.polling.works;
+        let goes_on = source_is_there && again.pick(&config.ladder, key, wall, now, true).is_some();
         let due = match end {
             // Something may have been asked for in the meantime.
-            End::CaughtUp | End::AwaitsPoll | End::Failed { .. } if again.is_stale() => now,
+            End::CaughtUp | End::AwaitsPoll | End::Failed { .. } if again.is_stale() || goes_on => now,
             End::CaughtUp | End::AwaitsPoll | End::Failed { .. } => again.look_again(&config.ladder, key, wall, now),
             End::More | End::Crowded => now,
             End::NotBefore(wait) => now + wait,

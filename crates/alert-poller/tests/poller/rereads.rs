@@ -197,6 +197,37 @@ async fn what_somebody_waits_for_goes_before_what_runs_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_errand_that_fails_holds_up_none_of_those_behind_it() {
+    let mut world = World::start(config());
+    world.cloud.publish_late(1, "old", EPOCH.minus(DAY * 20));
+    world.hold([1]);
+    pass(SECOND * 30).await;
+    // A comparison needs it, and goes first; a backfill comes to it last.
+    *lock(&world.cloud.creation_is_refused) = true;
+    world.store.ask(1, Errand::Reconcile, EPOCH.minus(HOUR * 6), EPOCH);
+    world.store.ask(1, Errand::Backfill, EPOCH.minus(DAY * 30), EPOCH);
+    let took = until("what is missing is there", SECOND * 60, || world.store.missing(1).is_empty()).await;
+    assert!(took < SECOND * 5, "{took:?}");
+    assert!(!world.store.is_finished(1, Errand::Reconcile));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_while_the_source_was_away_begins_as_soon_as_it_is_back() {
+    let mut world = World::start(config());
+    world.hold([1]);
+    pass(SECOND * 30).await;
+    world.cloud.with(1, |shop| shop.mood = Mood::Fails);
+    pass(SECOND * 12).await;
+    // Polling comes back to it while the turn that found it away still reads what is asked for.
+    *lock(&world.store.takes) = SECOND * 50;
+    world.store.ask(1, Errand::Backfill, EPOCH.minus(DAY * 30), EPOCH);
+    pass(SECOND * 3).await;
+    world.cloud.with(1, |shop| shop.mood = Mood::Answers);
+    let took = until("it is done", SECOND * 120, || world.store.is_finished(1, Errand::Backfill)).await;
+    assert!(took < SECOND * 60, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn quarantine_is_tried_again_without_a_call_and_also_while_the_source_is_away() {
     let mut world = World::start(config());
     world.hold([1]);

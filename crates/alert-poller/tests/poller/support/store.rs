@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -82,6 +83,8 @@ pub(crate) struct Store {
     pub(super) clock: Mutex<Option<WorldClock>>,
     /// Questions are not answered.
     pub(crate) away: Mutex<bool>,
+    /// How long it takes to say what is to be read again.
+    pub(crate) takes: Mutex<Duration>,
 }
 
 impl Store {
@@ -100,6 +103,8 @@ impl Cursors for Store {
 
     async fn rereads(&self, tenant: TenantId, source: Source) -> Result<Vec<Reread>, StoreUnavailable> {
         self.reachable()?;
+        let takes = *lock(&self.takes);
+        tokio::time::sleep(takes).await;
         self.loaded.fetch_add(1, Ordering::SeqCst);
         let rows = lock(&self.rereads);
         Ok(rows.iter().filter(|(key, _)| (key.0, key.1) == (tenant, source)).map(|(_, row)| row.reread.clone()).collect())
