@@ -26,7 +26,7 @@ impl<S: AlertSource> Rereading<S> {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(tenant.id = %tenant.id, %source, %error, "cannot ask what is stored; the comparison waits");
-                return Err(End::StoreAway);
+                return Err(self.unanswered(&row));
             }
         };
         let comparison = tally.compare(&stored);
@@ -46,7 +46,7 @@ impl<S: AlertSource> Rereading<S> {
             Ok(bodies) => bodies,
             Err(error) => {
                 tracing::warn!(tenant.id = %tenant.id, %source, %error, "cannot ask what is to be tried again");
-                return Err(End::StoreAway);
+                return Err(self.unanswered(&row));
             }
         };
         let records: Vec<_> = bodies.into_iter().map(|raw| shared.source.reread(source, raw)).collect();
@@ -57,6 +57,12 @@ impl<S: AlertSource> Rereading<S> {
             return self.end(Reread { left: row.from, finished_at, ..row }, None).await;
         }
         self.write(row, Progress { records, ..Progress::default() }).await
+    }
+
+    /// The store does not answer this errand's question. It may be that question alone: the other errands go on.
+    fn unanswered(&mut self, row: &Reread) -> End {
+        self.again.failed(row.errand, Instant::now());
+        End::Failed { outcome: End::StoreAway.outcome(), retry_after: None }
     }
 }
 

@@ -212,6 +212,23 @@ async fn an_errand_that_fails_holds_up_none_of_those_behind_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_comparison_that_the_store_cannot_answer_holds_up_nothing_else() {
+    let mut world = World::start(config());
+    world.cloud.publish_late(1, "old", EPOCH.minus(DAY * 20));
+    world.hold([1]);
+    pass(SECOND * 30).await;
+    *lock(&world.store.lists_nothing) = true;
+    world.store.ask(1, Errand::Reconcile, EPOCH.minus(HOUR * 6), EPOCH);
+    pass(SECOND * 60).await;
+    assert!(!world.store.is_finished(1, Errand::Reconcile));
+    world.store.ask(1, Errand::Backfill, EPOCH.minus(DAY * 30), EPOCH);
+    until("the backfill ends", SECOND * 20, || world.store.is_finished(1, Errand::Backfill)).await;
+    assert!(world.store.missing(1).is_empty() && !world.store.is_finished(1, Errand::Reconcile));
+    *lock(&world.store.lists_nothing) = false;
+    until("it is compared", SECOND * 600, || world.store.is_finished(1, Errand::Reconcile)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_asked_for_while_the_source_was_away_begins_as_soon_as_it_is_back() {
     let mut world = World::start(config());
     world.hold([1]);

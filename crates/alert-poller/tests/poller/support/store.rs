@@ -83,6 +83,8 @@ pub(crate) struct Store {
     pub(super) clock: Mutex<Option<WorldClock>>,
     /// Questions are not answered.
     pub(crate) away: Mutex<bool>,
+    /// What is stored is not listed.
+    pub(crate) lists_nothing: Mutex<bool>,
     /// How long it takes to say what is to be read again.
     pub(crate) takes: Mutex<Duration>,
 }
@@ -120,6 +122,9 @@ impl Cursors for Store {
 
     async fn stored_between(&self, tenant: TenantId, source: Source, from: Ticks, to: Ticks) -> Result<Vec<StoredId>, StoreUnavailable> {
         self.reachable()?;
+        if *lock(&self.lists_nothing) {
+            return Err(StoreUnavailable("too much to list".to_owned()));
+        }
         let latest = lock(&self.latest);
         let stored = latest.get(&(tenant, source)).into_iter().flatten();
         let from_then_on = stored.filter(|(_, stamp)| stamp.is_some_and(|stamp| stamp >= from));
