@@ -255,11 +255,12 @@ impl Core {
 
     /// For a tenant that is not ours there is nothing to do but to offer what is held of it.
     pub(crate) fn plan_offer(&self, tenant: TenantId, slot: &Slot) {
-        self.missed.store(true, Ordering::SeqCst);
         let next = slot.memory().unsaved.as_deref().and_then(Unsaved::offer_at);
         if locked(&self.agenda).set(tenant, next) {
             self.agenda_changed.notify_one();
         }
+        // Last: whoever sees it, and plans everybody anew, plans what was taken away here.
+        self.missed.store(true, Ordering::SeqCst);
     }
 
     /// The answer that needs no network, if there is one: a cached token, or what stands in the way.

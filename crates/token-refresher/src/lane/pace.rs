@@ -56,8 +56,8 @@ pub(super) struct Pace {
     evenly: bool,
     /// What is gone by.
     rate: Option<Rate>,
-    /// Since when there could be more.
-    more_since: Option<Instant>,
+    /// What more there could be, and since when.
+    more: Option<(Rate, Instant)>,
 }
 
 impl Pace {
@@ -86,11 +86,12 @@ impl Pace {
         }
     }
 
-    /// A smaller part counts at once, a larger one a second after it was learnt.
+    /// A smaller part counts at once, a larger one a second after it was learnt that somebody has gone.
     fn rate(&mut self, now: Instant, offered: Rate) -> Rate {
         let rate = match self.rate {
             Some(known) if offered.pause < known.pause => {
-                let since = *self.more_since.get_or_insert(now);
+                let since = self.more.filter(|(before, _)| before.pause <= offered.pause).map_or(now, |(_, since)| since);
+                self.more = Some((offered, since));
                 if now < since + SECOND { known } else { offered }
             }
             _ => offered,
@@ -99,7 +100,7 @@ impl Pace {
             self.evenly = true;
         }
         if rate == offered {
-            self.more_since = None;
+            self.more = None;
         }
         self.rate = Some(rate);
         rate
@@ -193,6 +194,24 @@ mod tests {
         let last = *asked.iter().max().unwrap();
         assert!(busiest_second(asked) <= 20);
         assert!(last - rested < SECOND * 6, "and the part of the one who left is used: {:?}", last - rested);
+    }
+
+    #[test]
+    fn those_who_leave_one_after_the_other_are_each_counted_for_a_second_i12() {
+        let (mut three, begun) = ([Pace::default(), Pace::default(), Pace::default()], Instant::now());
+        for pace in &mut three {
+            turns(pace, begun, 3, true, 1);
+        }
+        // One has gone; the second asks for all it may, and goes as well.
+        let gone = begun + SECOND * 3;
+        let [stays, leaves, _] = &mut three;
+        assert!(stays.turn(gone, rate(2), true).is_ok());
+        let (asks, learnt) = (gone + SECOND * 17 / 20, gone + SECOND * 9 / 10);
+        let mut asked = vec![gone];
+        asked.extend(turns(leaves, asks, 3, true, 6));
+        assert_eq!(asked[6], asks);
+        asked.extend(turns(stays, learnt, 1, true, 60));
+        assert!(busiest_second(asked) <= 20);
     }
 
     #[test]
