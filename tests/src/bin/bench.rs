@@ -236,10 +236,15 @@ fn sizes(options: &Options) -> Vec<u64> {
     sizes.iter().copied().filter(wanted).collect()
 }
 
-/// A rate at which something is lost is no rate.
+/// A rate at which something is lost, or written once more, is no rate.
 fn nothing_is_wrong<'a>(passes: impl Iterator<Item = &'a Pass>) -> anyhow::Result<()> {
-    let wrong: usize = passes.map(|pass| pass.lost + pass.doubled).sum();
+    let (mut wrong, mut beyond) = (0, 0.0);
+    for pass in passes {
+        wrong += pass.lost + pass.doubled;
+        beyond += pass.beyond;
+    }
     anyhow::ensure!(wrong == 0, "tocsin has lost or doubled {wrong} alerts, see above");
+    anyhow::ensure!(beyond == 0.0, "tocsin has written {beyond} versions that were there already, see above");
     Ok(())
 }
 

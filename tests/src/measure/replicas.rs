@@ -49,9 +49,11 @@ pub async fn replicas(server: &str, processes: usize, alerts: usize, seed: u64) 
     let before = cpu(&daemons)?;
     let meter = ground.meter().await?;
     world.import_all().await?;
-    let (read, written) = daemon::everything_is_read(&ground, &daemons, world.cloud.ledger().total_alerts()).await?;
+    let due = world.cloud.ledger().total_alerts();
+    let (read, written) = daemon::everything_is_read(&ground, &daemons, due).await?;
+    let beyond = written - due as f64;
     let wall = since_first_request(&world)?;
-    let seen = Pass { wall, program_cpu: cpu(&daemons)? - before, read, written, ..meter.so_far().await? };
+    let seen = Pass { wall, program_cpu: cpu(&daemons)? - before, read, written, beyond, ..meter.so_far().await? };
     let mut held = Vec::new();
     for daemon in &daemons {
         held.push(daemon.metric("tocsin_lease_held", "").await?);

@@ -43,13 +43,14 @@ pub(in crate::measure) async fn first_and_again(world: &World, ground: &Ground<'
 }
 
 /// One life of a daemon, until everything is read and so many versions are written.
-async fn pass(world: &World, ground: &Ground<'_>, written: usize, since: &str) -> anyhow::Result<Pass> {
+async fn pass(world: &World, ground: &Ground<'_>, due: usize, since: &str) -> anyhow::Result<Pass> {
     let pool = world.pool().await?;
     let outside = keep_digester_outside(&pool).await?;
     let meter = ground.meter().await?;
     let mut daemon = world.serve()?;
     let daemons = std::slice::from_ref(&daemon);
-    let (read, written) = everything_is_read(ground, daemons, written).await?;
+    let (read, written) = everything_is_read(ground, daemons, due).await?;
+    let beyond = written - due as f64;
     let pid = daemon.pid()?;
     let seen = Pass { program_cpu: proc_stats::cpu(pid)?, ..meter.so_far().await? };
     outside.rollback().await?;
@@ -60,7 +61,7 @@ async fn pass(world: &World, ground: &Ground<'_>, written: usize, since: &str) -
     daemon.terminate().await?;
     ensure!(read > 0.0, "nothing was read: {seen:?}");
     let (lost, doubled) = lost_and_doubled(&Tally::take_since(&world.cloud.ledger(), &pool, since).await?);
-    Ok(Pass { derived_program_cpu, derived_postgres_cpu, peak_rss, read, written, lost, doubled, ..seen })
+    Ok(Pass { derived_program_cpu, derived_postgres_cpu, peak_rss, read, written, beyond, lost, doubled, ..seen })
 }
 
 /// The digester waits outside, so that what it costs is counted by itself and by nothing else.

@@ -7,8 +7,8 @@ use sqlx::PgPool;
 pub struct Disk {
     /// Of one version: its row, its body and its indices.
     pub version: f64,
-    /// Of the latest state of one alert.
-    pub latest: f64,
+    /// Of the latest states, for each version.
+    pub share_of_latest: f64,
     /// Of all that was derived from one alert: evidence, finding, what it was counted as.
     pub derived: f64,
 }
@@ -19,18 +19,18 @@ impl Disk {
     /// # Errors
     /// When it cannot be asked.
     pub async fn of(pool: &PgPool) -> anyhow::Result<Self> {
-        let (version, latest, derived) = sqlx::query_as(
+        let (version, share_of_latest, derived) = sqlx::query_as(
             "with sizes as (
                  select sum(pg_total_relation_size(c.oid)) filter (where c.relname like 'alert\\_version%') as versions,
                      sum(pg_total_relation_size(c.oid)) filter (where c.relname = 'alert') as latest,
                      sum(pg_total_relation_size(c.oid)) filter (where c.relname in ('evidence', 'finding', 'digested')) as derived
                  from pg_class c where c.relnamespace = 'tocsin'::regnamespace and c.relkind = 'r'
              )
-             select (versions / (select count(*) from tocsin.alert_version))::float8, (latest / alerts)::float8, (derived / alerts)::float8
-             from sizes, (select count(*) as alerts from tocsin.alert) a",
+             select (versions / kept)::float8, (latest / kept)::float8, (derived / alerts)::float8
+             from sizes, (select count(*) as alerts from tocsin.alert) a, (select count(*) as kept from tocsin.alert_version) v",
         )
         .fetch_one(pool)
         .await?;
-        Ok(Self { version, latest, derived })
+        Ok(Self { version, share_of_latest, derived })
     }
 }

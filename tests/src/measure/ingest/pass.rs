@@ -45,6 +45,8 @@ pub struct Pass {
     pub read: f64,
     /// Records, or versions of them, that were written.
     pub written: f64,
+    /// How many of those nothing asked for: they were there already.
+    pub beyond: f64,
     /// Published and not stored, or stored in an old state.
     pub lost: usize,
     /// Stored twice, or never published.
