@@ -1,8 +1,10 @@
 //! Refresh tokens out and rotated ones in, and opening the registry.
 
-use domain::{Epoch, Fence, Ticks};
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{Epoch, Fence, TenantId, Ticks};
 use secrecy::ExposeSecret as _;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use tenant_registry::{KeyRing, OpenError, OpenTokenError, Registry, RotateError};
 
 use crate::world::{CLIENT, id, token, world};
@@ -62,6 +64,50 @@ async fn i7_i11_a_write_under_an_old_epoch_or_version_is_refused(pool: PgPool) {
     assert!(matches!(error, RotateError::Moved), "{error}");
     let after: String = sqlx::query_scalar("select s::text from tocsin.tenant_secret s").fetch_one(&world.pool).await.unwrap();
     assert_eq!(before, after);
+}
+
+/// What every row of every table says of who wrote it, and about whom.
+async fn written(pool: &PgPool) -> Vec<(String, String, TenantId)> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant'
+         where c.relnamespace = 'tocsin'::regnamespace and c.relkind = 'r' and not a.attisdropped",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let mut written = Vec::new();
+    for table in tables {
+        let rows = format!("select xmin::text, tenant from tocsin.{table} where tenant is not null");
+        let rows: Vec<(String, uuid::Uuid)> = sqlx::query_as(AssertSqlSafe(rows)).fetch_all(pool).await.unwrap();
+        written.extend(rows.into_iter().map(|(by, tenant)| (table.clone(), by, TenantId(tenant))));
+    }
+    written
+}
+
+/// As the sink has it for alerts: tables that are distributed by tenant commit such a transaction on one machine.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_transaction_that_stores_a_token_is_about_one_tenant(pool: PgPool) {
+    let world = world(pool.clone()).await.with_tenants(3).await;
+    let (mut secrets, mut about) = (0, BTreeMap::<String, BTreeSet<TenantId>>::new());
+    let mut look = async || {
+        let written = written(&pool).await;
+        let with_secrets: BTreeSet<_> =
+            written.iter().filter(|(table, ..)| table == "tenant_secret" || table == "tenant_key").map(|(_, by, _)| by).collect();
+        secrets += with_secrets.len();
+        for (_, by, tenant) in written.iter().filter(|(_, by, _)| with_secrets.contains(by)) {
+            about.entry(by.clone()).or_default().insert(*tenant);
+        }
+    };
+    look().await;
+    for number in 1..=3 {
+        let fence = world.hold(id(number)).await;
+        world.registry.commit_rotation(fence, 1, CLIENT, &token("two")).await.unwrap();
+        look().await;
+        world.registry.token_worked(fence, 2, Ticks(0)).await.unwrap();
+        look().await;
+    }
+    assert!(secrets >= 3 + 6 && about.len() >= 3 + 6, "{secrets}, {about:?}");
+    assert!(about.values().all(|tenants| tenants.len() == 1), "{about:?}");
 }
 
 #[sqlx::test(migrations = "../../migrations")]
