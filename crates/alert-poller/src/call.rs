@@ -9,7 +9,6 @@ use domain::rehearsal::point;
 use domain::{AccessToken, Clock, HeldTenant, Report, SinkMessage, Source, Trouble, Verdict};
 use microsoft::ApiErrorKind;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::budget::{Allowance, AppBudget};
 use crate::config::Config;
@@ -17,8 +16,6 @@ use crate::feed::Work;
 use crate::lanes::{Lanes, Pass, Waited};
 use crate::source::{AlertSource, FetchError, Page, Query};
 
-/// A wait for the budget that is shorter than this is waited for in place.
-const SHORT_WAIT: Duration = Duration::from_millis(600);
 /// Nobody is left alone for longer than this, whatever they ask for.
 pub(crate) const LONGEST_BLOCK: Duration = Duration::from_secs(3600);
 
@@ -92,9 +89,10 @@ impl<S: AlertSource> Caller<S> {
         let mut tried_again = false;
         loop {
             let token = self.token().await?;
-            self.budget().await?;
-            self.pass.reserve(bytes).await;
             let shared = Arc::clone(&self.shared);
+            let may_call = self.allowance.come_through(self.source, self.work, &self.app, &shared.config).await;
+            may_call.map_err(NoPage::NotBefore)?;
+            self.pass.reserve(bytes).await;
             let answer = self.ask(&shared, &token, query);
             let error = match answer.await? {
                 Ok(page) => {
@@ -164,39 +162,6 @@ impl<S: AlertSource> Caller<S> {
             Err(Waited::TooLong) => {
                 let error = format!("no access token within {} s", shared.config.answer_timeout.as_secs());
                 Err(NoPage::NoToken { error, wait: None })
-            }
-        }
-    }
-
-    /// Waits until one more call may be made: first by what this tenant may be asked, then by what its app may.
-    async fn budget(&self) -> Result<(), NoPage> {
-        if let Some(wait) = self.left_alone() {
-            return Err(NoPage::NotBefore(wait));
-        }
-        let turn = match self.allowance.kept_turn(self.source, self.work) {
-            Some(turn) => turn,
-            None => {
-                self.tenants_budget().await?;
-                self.app.turn(self.source.audience(), &self.shared.config)
-            }
-        };
-        let wait = turn.saturating_duration_since(Instant::now());
-        if wait > SHORT_WAIT {
-            self.allowance.keep_turn(self.source, self.work, turn);
-            return Err(NoPage::NotBefore(wait));
-        }
-        if !wait.is_zero() {
-            tokio::time::sleep_until(turn).await;
-        }
-        Ok(())
-    }
-
-    async fn tenants_budget(&self) -> Result<(), NoPage> {
-        loop {
-            match self.allowance.take(self.source.audience(), self.work) {
-                Ok(()) => return Ok(()),
-                Err(wait) if wait <= SHORT_WAIT => tokio::time::sleep(wait.max(Duration::from_millis(1))).await,
-                Err(wait) => return Err(NoPage::NotBefore(wait)),
             }
         }
     }

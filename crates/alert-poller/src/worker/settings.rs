@@ -37,12 +37,6 @@ impl<S: AlertSource> Poller<S> {
         let config = settings.borrow_and_update().clone();
         let before = &self.shared.config;
         let sooner = config.interval < before.interval || config.longest_interval() < before.longest_interval();
-        let limits = |config: &Config| (config.graph_per_minute, config.defender_per_minute, config.defender_per_hour);
-        if limits(&config) != limits(before) {
-            for allowance in self.allowances.values_mut() {
-                *allowance = Arc::new(allowance.renewed(&config));
-            }
-        }
         self.shared = Arc::new(self.shared.with(config));
         if sooner {
             // Who waits was told a time by the old interval.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Ended, Outcome, Poller};
-use crate::budget::Allowance;
 use crate::call::Caller;
 use crate::feed::{FeedKey, Job, Work};
 use crate::lanes::{Lane, Pass};
@@ -89,7 +88,7 @@ impl<S: AlertSource> Poller<S> {
 
     fn caller(&mut self, key: FeedKey, work: Work, pass: Pass) -> Option<Caller<S>> {
         let entry = self.entries.get(&key)?;
-        let allowance = self.allowances.entry(key.tenant).or_insert_with(|| Arc::new(Allowance::new(&self.shared.config)));
+        let allowance = self.allowances.entry(key.tenant).or_default();
         let budgets = (Arc::clone(allowance), self.apps.of(&entry.tenant, &self.tenants));
         Some(Caller::new(Arc::clone(&self.shared), Arc::clone(&entry.tenant), key.source, work, pass, budgets))
     }

@@ -193,6 +193,24 @@ async fn rereads_use_their_share_of_the_allowance_and_polling_is_on_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backfill_ends_also_where_polling_alone_would_use_up_the_allowance() {
+    let mut world = World::start(Config { interval: SECOND, page_size: 50, graph_per_minute: 50, ..config() });
+    world.cloud.history(1, 1_000, SECOND * 2_000);
+    world.hold([1]);
+    until("the backfill is complete", SECOND * 600, || world.store.is_finished(1, Errand::Backfill)).await;
+    assert!(world.store.missing(1).is_empty());
+    let calls = world.cloud.calls_of(1);
+    for (index, call) in calls.iter().enumerate() {
+        let within = calls[index..].iter().take_while(|later| later.at - call.at < SECOND * 60).count();
+        assert!(within <= 50, "{within} calls in a minute");
+    }
+    // Each waits for one of the other's at most: 40 a minute is one every second and a half.
+    let polls: Vec<_> = calls.iter().filter(|call| !call.is_reread()).map(|call| call.at).collect();
+    let gap = polls.windows(2).map(|pair| pair[1] - pair[0]).max().expect("it is polled");
+    assert!(gap <= SECOND * 5, "{gap:?} between polls");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_throttled_tenant_is_left_alone_by_both() {
     let mut world = World::start(Config { page_size: 50, graph_per_minute: 60, ..config() });
     world.cloud.history(1, 5_000, SECOND * 400);
