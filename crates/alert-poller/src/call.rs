@@ -93,6 +93,9 @@ impl<S: AlertSource> Caller<S> {
             let may_call = self.allowance.come_through(self.source, self.work, &self.app, &shared.config).await;
             may_call.map_err(NoPage::NotBefore)?;
             self.pass.reserve(bytes).await;
+            if let Some(wait) = self.left_alone() {
+                return Err(NoPage::NotBefore(wait));
+            }
             let answer = self.ask(&shared, &token, query);
             let error = match answer.await? {
                 Ok(page) => {

@@ -43,6 +43,18 @@ pub(crate) enum Health {
     Troubled,
 }
 
+/// What a walk has been answered, for who wants to know how long the next answer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// Less than was asked for, each time: what is asked further only proves that this was all.
+    Little,
+    /// A whole page, or a refusal: there may be more.
+    Much,
+}
+
 /// What polling and re-reading of one feed share.
 #[derive(Debug, Default)]
 pub(crate) struct Common {
@@ -128,6 +140,8 @@ pub(crate) struct Feed<L> {
     pub(crate) walk: Option<Box<Walk<L>>>,
     /// When that walk began, by tokio's clock.
     pub(crate) walk_began: Option<Instant>,
+    /// What it has been answered.
+    pub(crate) answered: Answered,
     pub(crate) health: Health,
     /// The source has answered since it was last asked in vain, or since this feed is new here.
     pub(crate) answers: bool,
@@ -143,6 +157,7 @@ impl<L> Default for Feed<L> {
             state: None,
             walk: None,
             walk_began: None,
+            answered: Answered::default(),
             health: Health::default(),
             answers: false,
             caught_up: false,

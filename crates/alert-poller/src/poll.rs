@@ -15,7 +15,7 @@ pub(crate) use self::begin::FIRST_DAY;
 use crate::call::{Caller, NoPage};
 use crate::deliver::{Address, Tail, deliver};
 use crate::end::End;
-use crate::feed::{Common, Feed, Health};
+use crate::feed::{Answered, Common, Feed, Health};
 use crate::metrics;
 use crate::sizes::Outlook;
 use crate::source::{AlertSource, FetchError, Query};
@@ -54,7 +54,6 @@ impl<S: AlertSource> Poll<S> {
         };
         let shared = Arc::clone(&self.caller.shared);
         let began = Instant::now();
-        let mut begins_walk = self.feed.walk_began.is_none();
         let walk_began = *self.feed.walk_began.get_or_insert(began);
         let mut calls = 0;
         let end = loop {
@@ -62,9 +61,9 @@ impl<S: AlertSource> Poll<S> {
                 break End::More;
             }
             calls += 1;
-            match self.step(&mut walk, begins_walk).await {
+            match self.step(&mut walk).await {
                 Ok(true) => break End::CaughtUp,
-                Ok(false) => begins_walk = false,
+                Ok(false) => {}
                 Err(end) => break end,
             }
         };
@@ -114,7 +113,7 @@ impl<S: AlertSource> Poll<S> {
     }
 
     /// Asks one question. `true` when the walk is done.
-    async fn step(&mut self, walk: &mut Walk<S::Link>, begins_walk: bool) -> Result<bool, End> {
+    async fn step(&mut self, walk: &mut Walk<S::Link>) -> Result<bool, End> {
         let (query, records) = {
             let learnt = self.common.learnt();
             let query = walk.query(&learnt);
@@ -125,13 +124,18 @@ impl<S: AlertSource> Poll<S> {
             (query, records)
         };
         let clock = Arc::clone(&self.caller.shared.clock);
-        let outlook = if begins_walk && self.is_up_to_date(clock.now()) { Outlook::UpToDate } else { Outlook::Open };
+        let outlook =
+            if self.feed.answered != Answered::Much && self.is_up_to_date(clock.now()) { Outlook::UpToDate } else { Outlook::Open };
         let bytes = self.feed.sizes.expected(records, outlook);
         let measures = walk.is_measuring();
         let (mut records, step) = match self.caller.fetch(&query, bytes).await {
             Ok(page) => {
-                if begins_walk {
+                if self.feed.answered == Answered::Nothing {
                     self.feed.sizes.begin_walk(page.bytes);
+                    self.feed.answered = Answered::Little;
+                }
+                if page.next.is_some() || page.records.len() >= usize::try_from(records).unwrap_or(usize::MAX) {
+                    self.feed.answered = Answered::Much;
                 }
                 self.feed.sizes.note(page.bytes, page.records.len(), outlook);
                 let mut step = walk.answer(&page.records, page.next, page.server_date, clock.now(), &mut self.common.learnt());
@@ -139,6 +143,7 @@ impl<S: AlertSource> Poll<S> {
                 (page.records, step)
             }
             Err(NoPage::Refused(error)) => {
+                self.feed.answered = Answered::Much;
                 let reaction = walk.failed(&error.kind, clock.now(), &mut self.common.learnt());
                 match reaction {
                     Reaction::Adapted(step) => (Vec::new(), step),

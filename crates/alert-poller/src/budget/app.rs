@@ -14,9 +14,11 @@ use domain::{AppName, Audience, CloudName, HeldTenant, TenantSet};
 use tokio::sync::watch;
 
 use super::MINUTE;
-use super::line::{Line, Rate};
+use super::line::{Gate, Line, Rate};
 use crate::config::Config;
 
+/// A turn that was not used by so much later is lost: of thousands of feeds many may come late together.
+const TURN_LASTS: Duration = Duration::from_secs(1);
 /// Microsoft counts the calls to Graph in periods of this length.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
@@ -51,14 +53,14 @@ impl AppBudget {
         Self { tenants, graph: Line::default(), defender: Line::default() }
     }
 
-    /// Where a call stands in line, and at which rate the line moves. `None`: there is no limit.
-    pub(super) fn line(&self, audience: Audience, config: &Config) -> Option<(&Line, Rate)> {
+    /// What each call goes through. `None`: there is no limit.
+    pub(super) fn gate(&self, audience: Audience, config: &Config) -> Option<Gate<'_>> {
         let (line, limit, period) = match audience {
             Audience::Graph => (&self.graph, config.app_graph_per_10s, TEN_SECONDS),
             Audience::Defender => (&self.defender, config.app_defender_per_minute, MINUTE),
         };
         let rate = || Rate::shared(limit, period, self.tenants.borrow().replicas.get());
-        (limit > 0).then(|| (line, rate()))
+        (limit > 0).then(|| Gate { line, rate: rate(), kept_for: TURN_LASTS })
     }
 }
 
@@ -79,7 +81,7 @@ mod tests {
 
     fn turn(budget: &AppBudget, audience: Audience, config: &Config) -> Instant {
         let now = Instant::now();
-        budget.line(audience, config).map_or(now, |(line, rate)| line.join(rate, now))
+        budget.gate(audience, config).map_or(now, |gate| gate.join(now))
     }
 
     #[tokio::test(start_paused = true)]
@@ -110,6 +112,6 @@ mod tests {
         sender.send_modify(|set| Arc::make_mut(set).replicas = NonZeroU32::new(3).expect("some"));
         queue(20, 75);
         assert_eq!(step(75), Duration::from_secs(3));
-        assert!(budget.line(Audience::Defender, &config(0)).is_none(), "no limit");
+        assert!(budget.gate(Audience::Defender, &config(0)).is_none(), "no limit");
     }
 }

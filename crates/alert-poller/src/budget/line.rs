@@ -1,4 +1,4 @@
-//! A line in which calls wait for their turn: at most so many in any period.
+//! A line in which calls wait for their turn: at most so many turns in any period.
 //!
 //! Whoever joins is told when it is his turn: now, or later. So nobody is passed over, however many others come after,
 //! which somebody who only asks whether there is room now, and again a moment later, may be for ever.
@@ -33,21 +33,59 @@ impl Rate {
         let nanos = (period.as_nanos() * u128::from(replicas)).div_ceil(u128::from(steady));
         Self { burst: (burst / replicas).max(1), step: Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)) }
     }
+
+    /// How far one may go ahead of the steady rate.
+    fn ahead(self) -> Duration {
+        self.step * (self.burst - 1)
+    }
 }
 
-/// When the next turn would be, if there were no bursts. `None` before the first.
+/// Turns are given out at one rate, in the order of coming.
 #[derive(Debug, Default)]
-pub(super) struct Line(Mutex<Option<Instant>>);
+pub(super) struct Line(Mutex<Option<Tail>>);
 
-impl Line {
-    /// Joins the line for one call, and says when it is its turn. The rate is looked up each time: it may change while the
-    /// line is long.
-    pub(super) fn join(&self, rate: Rate, now: Instant) -> Instant {
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let steady = next.map_or(now, |next| next.max(now));
-        *next = Some(steady + rate.step);
-        // A burst is as far as one may go ahead of the steady rate.
-        steady.checked_sub(rate.step * (rate.burst - 1)).map_or(now, |turn| turn.max(now))
+/// The end of a line.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    /// When the next turn would be, if there were no bursts.
+    next: Instant,
+    rate: Rate,
+}
+
+impl Tail {
+    /// How far the next turn is away. At another rate whoever waits is served at that one, and the burst stays used.
+    fn distance(self, rate: Rate, now: Instant) -> Duration {
+        let distance = self.next.saturating_duration_since(now);
+        if rate == self.rate {
+            return distance;
+        }
+        let used = distance.min(self.rate.ahead());
+        let quicker = (rate.step.as_secs_f64() / self.rate.step.as_secs_f64()).min(1.0);
+        used + (distance - used).mul_f64(quicker)
+    }
+}
+
+/// What a call goes through: a line, and the rate at which it moves now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gate<'a> {
+    pub(super) line: &'a Line,
+    pub(super) rate: Rate,
+    /// For so long a turn is kept for somebody who comes late.
+    pub(super) kept_for: Duration,
+}
+
+impl Gate<'_> {
+    /// Joins the line for one call, and says when it is its turn.
+    pub(super) fn join(&self, now: Instant) -> Instant {
+        let mut tail = self.line.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let steady = now + tail.map_or(Duration::ZERO, |tail| tail.distance(self.rate, now));
+        *tail = Some(Tail { next: steady + self.rate.step, rate: self.rate });
+        steady.checked_sub(self.rate.ahead()).map_or(now, |turn| turn.max(now))
+    }
+
+    /// Whether it is still somebody's turn.
+    pub(super) fn keeps(&self, turn: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(turn) <= self.kept_for
     }
 }
 
@@ -56,6 +94,11 @@ pub(super) mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Joins as one who calls at once.
+    fn join(line: &Line, rate: Rate, now: Instant) -> Instant {
+        Gate { line, rate, kept_for: Duration::MAX }.join(now)
+    }
 
     /// The most calls within any such period, of calls in the order of time.
     pub(in crate::budget) fn most_within(calls: &[Instant], period: Duration) -> usize {
@@ -67,7 +110,7 @@ pub(super) mod tests {
     async fn in_no_minute_are_there_more_calls_than_allowed() {
         for limit in [1_u32, 2, 5, 10, 100, 150, 1_000] {
             let (line, now) = (Line::default(), Instant::now());
-            let turns: Vec<_> = (0..limit * 4).map(|_| line.join(Rate::of(limit, MINUTE), now)).collect();
+            let turns: Vec<_> = (0..limit * 4).map(|_| join(&line, Rate::of(limit, MINUTE), now)).collect();
             assert!(turns.is_sorted(), "first come, first served");
             let most = most_within(&turns, MINUTE);
             let limit = usize::try_from(limit).expect("fits");
@@ -81,20 +124,28 @@ pub(super) mod tests {
         let (line, rate) = (Line::default(), Rate::of(150, MINUTE));
         for _ in 0..2 {
             let now = Instant::now();
-            assert!((0..30).all(|_| line.join(rate, now) == now));
-            assert_eq!(line.join(rate, now), now + Duration::from_millis(500));
+            assert!((0..30).all(|_| join(&line, rate, now) == now));
+            assert_eq!(join(&line, rate, now), now + Duration::from_millis(500));
             tokio::time::advance(MINUTE * 60).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_rate_gives_no_second_burst() {
+    async fn another_rate_gives_no_second_burst_and_serves_those_who_wait() {
         let (line, now) = (Line::default(), Instant::now());
-        while line.join(Rate::of(150, MINUTE), now) == now {}
-        let turns: Vec<_> = (0..10).map(|_| line.join(Rate::of(600, MINUTE), now)).collect();
+        while join(&line, Rate::of(150, MINUTE), now) == now {}
+        let turns: Vec<_> = (0..10).map(|_| join(&line, Rate::of(600, MINUTE), now)).collect();
         assert!(turns.windows(2).skip(5).all(|pair| pair[1] - pair[0] == Duration::from_millis(125)), "480 a minute, steadily");
         let at_once = turns.iter().filter(|turn| **turn == now).count();
-        assert!(at_once <= 1, "{at_once} at once");
+        assert!(at_once <= 4, "{at_once} at once");
+
+        let line = Line::default();
+        let last = (0..4).map(|_| join(&line, Rate::of(1, MINUTE * 60), now)).max().expect("some");
+        assert_eq!(last, now + MINUTE * 180, "who has mistyped the limit …");
+        let turn = join(&line, Rate::of(1500, MINUTE * 60), now);
+        assert!(turn - now <= Duration::from_secs(12), "… and mends it does not wait for that: {:?}", turn - now);
+        let turn = join(&line, Rate::of(150, MINUTE * 60), now);
+        assert!(turn - now <= MINUTE, "and a lower one begins where this one stands: {:?}", turn - now);
     }
 
     #[test]

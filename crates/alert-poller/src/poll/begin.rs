@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Poll;
 use crate::deliver::{Tail, deliver};
 use crate::end::End;
+use crate::feed::Answered;
 use crate::source::{AlertSource, Manner};
 use crate::walk::{Rules, Walk};
 
@@ -27,7 +28,7 @@ impl<S: AlertSource> Poll<S> {
         if let Some(walk) = self.feed.walk.take() {
             return Ok(walk);
         }
-        self.feed.walk_began = None;
+        (self.feed.walk_began, self.feed.answered) = (None, Answered::Nothing);
         self.feed.known.begin(Instant::now());
         let shared = Arc::clone(&self.caller.shared);
         let now = shared.clock.now();

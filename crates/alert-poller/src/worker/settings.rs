@@ -2,13 +2,14 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Poller;
 use crate::config::Config;
-use crate::feed::{Job, Work};
+use crate::feed::{FeedKey, Job, Work};
 use crate::source::AlertSource;
 
 /// Resolves when there are other settings; never when nobody gives any, or any more.
@@ -37,7 +38,16 @@ impl<S: AlertSource> Poller<S> {
         let config = settings.borrow_and_update().clone();
         let before = &self.shared.config;
         let sooner = config.interval < before.interval || config.longest_interval() < before.longest_interval();
+        let limits = |config: &Config| {
+            let &Config { graph_per_minute, defender_per_minute, defender_per_hour, app_graph_per_10s, app_defender_per_minute, .. } =
+                config;
+            [graph_per_minute, defender_per_minute, defender_per_hour, app_graph_per_10s, app_defender_per_minute]
+        };
+        let limited_otherwise = limits(&config) != limits(before);
         self.shared = Arc::new(self.shared.with(config));
+        if limited_otherwise {
+            self.ask_for_turns_again();
+        }
         if sooner {
             // Who waits was told a time by the old interval.
             let (now, interval) = (Instant::now(), self.shared.config.interval);
@@ -46,6 +56,17 @@ impl<S: AlertSource> Poller<S> {
                 if entry.polling.works {
                     self.schedule.hasten(Job { feed: *feed, work: Work::Live }, due, now);
                 }
+            }
+        }
+    }
+
+    /// Whoever waits for his turn was told a time by the old limits.
+    fn ask_for_turns_again(&mut self) {
+        let (now, spread) = (Instant::now(), self.spread(self.entries.len()));
+        for (tenant, allowance) in &self.allowances {
+            for (source, work) in allowance.forget_turns() {
+                let due = now + self.chance.between(Duration::ZERO, spread);
+                self.schedule.hasten(Job { feed: FeedKey { tenant: *tenant, source }, work }, due, now);
             }
         }
     }

@@ -140,6 +140,28 @@ async fn a_large_tenant_is_read_within_its_budget_while_others_are_read_on_time(
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_waited_for_his_turn_needs_no_more_memory_than_others() {
+    const TENANTS: u32 = 40;
+    let mut world =
+        World::start(Config { interval: SECOND * 3, graph_per_minute: 10, page_memory: 1 << 20, first_sync: SECOND * 86_400, ..config() });
+    for number in 0..TENANTS {
+        world.cloud.history(number, 1, SECOND * 60);
+        world.cloud.with(number, |shop| shop.delay = SECOND);
+    }
+    world.hold(0..TENANTS);
+    // At first contact nobody knows how much there is.
+    pass(SECOND * 200).await;
+    let known = Instant::now();
+    pass(SECOND * 300).await;
+    // Eight calls a minute are one in seven and a half seconds. If each had set aside what there is, they would come after forty.
+    for number in 0..TENANTS {
+        let polls: Vec<Instant> = world.cloud.calls_of(number).iter().map(|call| call.at).filter(|at| *at > known).collect();
+        let gap = polls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(gap <= SECOND * 13, "tenant {number} waited {gap:?} between polls");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_first_sync_gives_its_place_back_between_turns() {
     let mut world = World::start(Config { polls_at_once: 1, page_size: 100, graph_per_minute: 10_000, ..config() });
     world.cloud.history(1, 10_000, SECOND);

@@ -44,6 +44,20 @@ async fn a_lower_limit_holds_from_the_next_call_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_was_mistyped_and_is_mended_is_not_waited_for() {
+    let limit = |graph_per_minute| Config { interval: SECOND * 5, graph_per_minute, ..config() };
+    let mut world = World::start(limit(1));
+    world.cloud.history(1, 40, HOUR * 12);
+    world.hold([1]);
+    pass(SECOND * 150).await;
+    let before = world.cloud.calls_of(1).len();
+    assert!((1..=3).contains(&before), "{before} calls of at most one a minute");
+    world.set(limit(10_000));
+    until("what waited goes on", SECOND * 5, || world.cloud.calls_of(1).len() > before).await;
+    until("and the backfill, too", SECOND * 20, || world.store.missing(1).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_headline_counts_who_cannot_be_read_and_how_far_the_last_one_lags() {
     let mut world = World::start(Config { interval: SECOND * 10, ..config() });
     world.hold([1, 2, 3]);
