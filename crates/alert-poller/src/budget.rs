@@ -87,6 +87,8 @@ struct Place {
     /// The lines that he has come through before, where he is counted already.
     passed: usize,
     turn: Instant,
+    /// He has lost a turn in this line already: this one is kept, however late he comes.
+    lost_one: bool,
 }
 
 /// What one tenant may be asked.
@@ -116,10 +118,12 @@ impl Allowance {
         let gates = self.gates(audience, work, config).chain(app.gate(audience, config)).enumerate();
         for (passed, gate) in gates.skip(kept.map_or(0, |place| place.passed)) {
             let now = Instant::now();
-            let kept = kept.filter(|place| place.passed == passed && gate.keeps(place.turn, now));
+            let here = kept.filter(|place| place.passed == passed);
+            let kept = here.filter(|place| place.lost_one || gate.keeps(place.turn, now));
             let turn = kept.map_or_else(|| gate.join(now), |place| place.turn);
-            if turn > leave {
-                self.places().insert((source, work), Place { passed, turn });
+            if turn > leave.max(now) {
+                let lost_one = here.is_some_and(|place| place.lost_one || place.turn != turn);
+                self.places().insert((source, work), Place { passed, turn, lost_one });
                 return Err(turn - now);
             }
             if turn > now {
@@ -130,9 +134,22 @@ impl Allowance {
         self.left_alone(audience).map_or(Ok(()), Err)
     }
 
-    /// Other limits: no turn counts that was told by the old ones. Gives those who wait for one.
-    pub(crate) fn forget_turns(&self) -> impl Iterator<Item = (Source, Work)> {
-        std::mem::take(&mut *self.places()).into_keys()
+    /// Who waits for his turn.
+    pub(crate) fn waiting(&self) -> Vec<(Source, Work)> {
+        self.places().keys().copied().collect()
+    }
+
+    /// The same tenant's under other limits: nobody waits in a line, and bursts are spent, since nobody knows how much of them was
+    /// used; who has asked to be left alone still is.
+    pub(crate) fn renewed(&self, config: &Config) -> Self {
+        let (fresh, now) = (Self::default(), Instant::now());
+        for audience in [Audience::Graph, Audience::Defender] {
+            fresh.gates(audience, Work::Again, config).for_each(|gate| gate.spend_burst(now));
+            if let Some(wait) = self.left_alone(audience) {
+                fresh.block(audience, wait);
+            }
+        }
+        fresh
     }
 
     /// What a call of this tenant goes through, one after the other.
@@ -312,12 +329,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn other_limits_give_no_second_burst() {
-        let (allowance, config) = (Allowance::default(), Config::default());
+    async fn other_limits_give_no_second_burst_and_forget_no_block() {
+        let (mut allowance, config) = (Allowance::default(), Config::default());
+        allowance.block(Audience::Defender, MINUTE);
         while may(&allowance, GRAPH, Work::Live, &config).await {}
-        let more = Config { graph_per_minute: 600, ..config };
-        let end = Instant::now() + SECOND * 10;
+        for graph_per_minute in [5, 150, 1, 600] {
+            allowance = allowance.renewed(&Config { graph_per_minute, ..Config::default() });
+        }
+        let (more, end) = (Config { graph_per_minute: 600, ..Config::default() }, Instant::now() + SECOND * 10);
         let calls = calls(&allowance, GRAPH, Work::Live, &more, &EAGER, end).await;
-        assert!((75..=86).contains(&calls.len()), "480 a minute, steadily: {}", calls.len());
+        assert!((75..=81).contains(&calls.len()), "480 a minute, steadily: {}", calls.len());
+        assert_eq!(allowance.left_alone(Audience::Defender), Some(SECOND * 50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_lost_a_turn_in_the_line_of_his_app_keeps_the_next() {
+        let (_, tenants) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
+        let (app, config) = (AppBudget::new(tenants), Config { app_graph_per_10s: 10, ..Config::default() });
+        let gate = app.gate(Audience::Graph, &config).expect("there is a limit");
+        let allowance = Allowance::default();
+        let mut waits = Vec::new();
+        loop {
+            // The line is always long, and he always comes late.
+            while gate.join(Instant::now()) < Instant::now() + SECOND * 5 {}
+            match allowance.come_through(GRAPH, Work::Live, &app, &config).await {
+                Ok(()) => break,
+                Err(wait) => waits.push(wait),
+            }
+            assert!(waits.len() <= 2, "{waits:?}");
+            advance(*waits.last().expect("one") + SECOND * 2).await;
+        }
+        assert!(waits.len() == 2 && waits[1] > SECOND, "{waits:?}");
     }
 }

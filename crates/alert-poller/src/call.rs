@@ -94,6 +94,7 @@ impl<S: AlertSource> Caller<S> {
             may_call.map_err(NoPage::NotBefore)?;
             self.pass.reserve(bytes).await;
             if let Some(wait) = self.left_alone() {
+                self.pass.release();
                 return Err(NoPage::NotBefore(wait));
             }
             let answer = self.ask(&shared, &token, query);

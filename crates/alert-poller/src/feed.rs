@@ -49,9 +49,9 @@ pub(crate) enum Answered {
     /// Nothing yet.
     #[default]
     Nothing,
-    /// Less than was asked for, each time: what is asked further only proves that this was all.
+    /// Less than was asked for, each time.
     Little,
-    /// A whole page, or a refusal: there may be more.
+    /// A whole page, or more than can be read: there may be more.
     Much,
 }
 

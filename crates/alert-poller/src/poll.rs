@@ -9,6 +9,7 @@ use std::time::Duration;
 use domain::{
     CursorMove, FeedOutcome, FeedProgress, Gap, Order, Purpose, Record, Report, ReportOrigin, SinkMessage, Ticks, Trouble, Verdict,
 };
+use microsoft::ApiErrorKind;
 use tokio::time::Instant;
 
 pub(crate) use self::begin::FIRST_DAY;
@@ -124,10 +125,10 @@ impl<S: AlertSource> Poll<S> {
             (query, records)
         };
         let clock = Arc::clone(&self.caller.shared.clock);
-        let outlook =
-            if self.feed.answered != Answered::Much && self.is_up_to_date(clock.now()) { Outlook::UpToDate } else { Outlook::Open };
-        let bytes = self.feed.sizes.expected(records, outlook);
         let measures = walk.is_measuring();
+        let is_short = self.feed.answered != Answered::Much && !measures && self.is_up_to_date(clock.now());
+        let outlook = if is_short { Outlook::UpToDate } else { Outlook::Open };
+        let bytes = self.feed.sizes.expected(records, outlook);
         let (mut records, step) = match self.caller.fetch(&query, bytes).await {
             Ok(page) => {
                 if self.feed.answered == Answered::Nothing {
@@ -143,7 +144,9 @@ impl<S: AlertSource> Poll<S> {
                 (page.records, step)
             }
             Err(NoPage::Refused(error)) => {
-                self.feed.answered = Answered::Much;
+                if error.kind == ApiErrorKind::TooLarge {
+                    self.feed.answered = Answered::Much;
+                }
                 let reaction = walk.failed(&error.kind, clock.now(), &mut self.common.learnt());
                 match reaction {
                     Reaction::Adapted(step) => (Vec::new(), step),
@@ -170,8 +173,10 @@ impl<S: AlertSource> Poll<S> {
     /// then asked at once, and must not wait for memory that none of them needs.
     fn is_up_to_date(&self, now: Ticks) -> bool {
         const SHORT: Duration = Duration::from_secs(2 * 3600);
+        // What lies in the overlap is known to this process, once it has read it.
+        let further = if self.feed.caught_up { Duration::ZERO } else { self.caller.shared.config.overlap };
         let read_to = self.feed.state.as_ref().and_then(|state| state.caught_up);
-        self.feed.caught_up || read_to.is_some_and(|at| now.since(at) + self.caller.shared.config.overlap <= SHORT)
+        read_to.is_some_and(|at| now.since(at) + further <= SHORT)
     }
 
     fn address(&self) -> Address<'_> {

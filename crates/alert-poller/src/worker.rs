@@ -149,6 +149,8 @@ pub struct Poller<S: AlertSource> {
     entries: BTreeMap<FeedKey, Box<Entry<S::Link>>>,
     allowances: HashMap<TenantId, Arc<Allowance>>,
     apps: Apps,
+    /// What a turn that began before this was told of its budgets counts no more.
+    limits_since: Instant,
     schedule: Schedule<Job>,
     running: JoinSet<Ended<S::Link>>,
     asking: JoinSet<Answer>,
@@ -173,6 +175,7 @@ impl<S: AlertSource> Poller<S> {
             entries: BTreeMap::new(),
             allowances: HashMap::new(),
             apps: Apps::default(),
+            limits_since: Instant::now(),
             schedule: Schedule::new(Instant::now()),
             running: JoinSet::new(),
             asking: JoinSet::new(),

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use domain::{AppName, Audience, CloudName, HeldTenant, TenantSet};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::MINUTE;
 use super::line::{Gate, Line, Rate};
 use crate::config::Config;
 
-/// A turn that was not used by so much later is lost: of thousands of feeds many may come late together.
+/// A turn that was not used by so much later is lost once: of thousands of feeds many may come late together.
 const TURN_LASTS: Duration = Duration::from_secs(1);
 /// Microsoft counts the calls to Graph in periods of this length.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -37,6 +38,12 @@ impl Apps {
         self.0.push((tenant.cloud.clone(), tenant.app.clone(), Arc::clone(&budget)));
         budget
     }
+
+    /// The same under other limits: nobody waits in a line, and bursts are spent, since nobody knows how much of them was used.
+    pub(crate) fn renewed(&self, config: &Config) -> Self {
+        let renewed = self.0.iter().map(|(cloud, app, budget)| (cloud.clone(), app.clone(), Arc::new(budget.renewed(config))));
+        Self(renewed.collect())
+    }
 }
 
 /// The lines of one app.
@@ -53,6 +60,14 @@ impl AppBudget {
         Self { tenants, graph: Line::default(), defender: Line::default() }
     }
 
+    fn renewed(&self, config: &Config) -> Self {
+        let (fresh, now) = (Self::new(self.tenants.clone()), Instant::now());
+        for audience in [Audience::Graph, Audience::Defender] {
+            fresh.gate(audience, config).into_iter().for_each(|gate| gate.spend_burst(now));
+        }
+        fresh
+    }
+
     /// What each call goes through. `None`: there is no limit.
     pub(super) fn gate(&self, audience: Audience, config: &Config) -> Option<Gate<'_>> {
         let (line, limit, period) = match audience {
@@ -67,8 +82,6 @@ impl AppBudget {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
-
-    use tokio::time::Instant;
 
     use super::super::line::tests::most_within;
     use super::*;

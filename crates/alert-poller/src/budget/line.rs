@@ -6,7 +6,7 @@
 //! A limit of N calls in any period is kept as a burst of a fifth and a steady rate of the rest, since a bucket that
 //! starts full and refills at the whole rate would let almost twice as many through in its first period.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,28 +40,13 @@ impl Rate {
     }
 }
 
-/// Turns are given out at one rate, in the order of coming.
+/// When the next turn would be, if there were no bursts. `None` before the first.
 #[derive(Debug, Default)]
-pub(super) struct Line(Mutex<Option<Tail>>);
+pub(super) struct Line(Mutex<Option<Instant>>);
 
-/// The end of a line.
-#[derive(Clone, Copy, Debug)]
-struct Tail {
-    /// When the next turn would be, if there were no bursts.
-    next: Instant,
-    rate: Rate,
-}
-
-impl Tail {
-    /// How far the next turn is away. At another rate whoever waits is served at that one, and the burst stays used.
-    fn distance(self, rate: Rate, now: Instant) -> Duration {
-        let distance = self.next.saturating_duration_since(now);
-        if rate == self.rate {
-            return distance;
-        }
-        let used = distance.min(self.rate.ahead());
-        let quicker = (rate.step.as_secs_f64() / self.rate.step.as_secs_f64()).min(1.0);
-        used + (distance - used).mul_f64(quicker)
+impl Line {
+    fn next(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,10 +62,15 @@ pub(super) struct Gate<'a> {
 impl Gate<'_> {
     /// Joins the line for one call, and says when it is its turn.
     pub(super) fn join(&self, now: Instant) -> Instant {
-        let mut tail = self.line.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let steady = now + tail.map_or(Duration::ZERO, |tail| tail.distance(self.rate, now));
-        *tail = Some(Tail { next: steady + self.rate.step, rate: self.rate });
+        let mut next = self.line.next();
+        let steady = next.map_or(now, |next| next.max(now));
+        *next = Some(steady + self.rate.step);
         steady.checked_sub(self.rate.ahead()).map_or(now, |turn| turn.max(now))
+    }
+
+    /// Begins as if the burst were used.
+    pub(super) fn spend_burst(&self, now: Instant) {
+        *self.line.next() = Some(now + self.rate.ahead());
     }
 
     /// Whether it is still somebody's turn.
@@ -131,21 +121,12 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_rate_gives_no_second_burst_and_serves_those_who_wait() {
-        let (line, now) = (Line::default(), Instant::now());
-        while join(&line, Rate::of(150, MINUTE), now) == now {}
-        let turns: Vec<_> = (0..10).map(|_| join(&line, Rate::of(600, MINUTE), now)).collect();
-        assert!(turns.windows(2).skip(5).all(|pair| pair[1] - pair[0] == Duration::from_millis(125)), "480 a minute, steadily");
-        let at_once = turns.iter().filter(|turn| **turn == now).count();
-        assert!(at_once <= 4, "{at_once} at once");
-
-        let line = Line::default();
-        let last = (0..4).map(|_| join(&line, Rate::of(1, MINUTE * 60), now)).max().expect("some");
-        assert_eq!(last, now + MINUTE * 180, "who has mistyped the limit …");
-        let turn = join(&line, Rate::of(1500, MINUTE * 60), now);
-        assert!(turn - now <= Duration::from_secs(12), "… and mends it does not wait for that: {:?}", turn - now);
-        let turn = join(&line, Rate::of(150, MINUTE * 60), now);
-        assert!(turn - now <= MINUTE, "and a lower one begins where this one stands: {:?}", turn - now);
+    async fn a_burst_that_is_spent_comes_back_and_does_not_pass_at_once() {
+        let (line, rate, now) = (Line::default(), Rate::of(150, MINUTE), Instant::now());
+        Gate { line: &line, rate, kept_for: Duration::MAX }.spend_burst(now);
+        assert_eq!((0..3).map(|_| join(&line, rate, now) - now).max(), Some(Duration::from_secs(1)), "one at once, and steadily");
+        tokio::time::advance(MINUTE).await;
+        assert_eq!((0..40).filter(|_| join(&line, rate, Instant::now()) == Instant::now()).count(), 30);
     }
 
     #[test]

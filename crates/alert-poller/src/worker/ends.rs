@@ -101,6 +101,7 @@ impl<S: AlertSource> Poller<S> {
                 lane = Lane::Slow;
                 now
             }
+            End::NotBefore(_) if started < self.limits_since => now,
             End::NotBefore(wait) => {
                 polling.held_back = true;
                 now + wait
@@ -184,6 +185,7 @@ impl<S: AlertSource> Poller<S> {
             End::CaughtUp | End::AwaitsPoll | End::Failed { .. } if again.is_stale() || goes_on => now,
             End::CaughtUp | End::AwaitsPoll | End::Failed { .. } => again.look_again(&config.ladder, key, wall, now),
             End::More | End::Crowded => now,
+            End::NotBefore(_) if started < self.limits_since => now,
             End::NotBefore(wait) => now + wait,
             End::NoToken(wait) => now + wait.max(FIRST_RETRY).min(config.interval),
             End::StoreAway => now + delay(&mut rereading.backoff, LONGEST_RETRY.max(config.interval), None),

@@ -43,11 +43,10 @@ impl<S: AlertSource> Poller<S> {
                 config;
             [graph_per_minute, defender_per_minute, defender_per_hour, app_graph_per_10s, app_defender_per_minute]
         };
-        let limited_otherwise = limits(&config) != limits(before);
-        self.shared = Arc::new(self.shared.with(config));
-        if limited_otherwise {
-            self.ask_for_turns_again();
+        if limits(&config) != limits(before) {
+            self.renew_budgets(&config);
         }
+        self.shared = Arc::new(self.shared.with(config));
         if sooner {
             // Who waits was told a time by the old interval.
             let (now, interval) = (Instant::now(), self.shared.config.interval);
@@ -60,14 +59,17 @@ impl<S: AlertSource> Poller<S> {
         }
     }
 
-    /// Whoever waits for his turn was told a time by the old limits.
-    fn ask_for_turns_again(&mut self) {
+    /// Other limits count from the next call on. Whoever waits for his turn was told a time by the old ones, and asks again.
+    fn renew_budgets(&mut self, config: &Config) {
         let (now, spread) = (Instant::now(), self.spread(self.entries.len()));
-        for (tenant, allowance) in &self.allowances {
-            for (source, work) in allowance.forget_turns() {
+        self.limits_since = now;
+        self.apps = self.apps.renewed(config);
+        for (tenant, allowance) in &mut self.allowances {
+            for (source, work) in allowance.waiting() {
                 let due = now + self.chance.between(Duration::ZERO, spread);
                 self.schedule.hasten(Job { feed: FeedKey { tenant: *tenant, source }, work }, due, now);
             }
+            *allowance = Arc::new(allowance.renewed(config));
         }
     }
 }

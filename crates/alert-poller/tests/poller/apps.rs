@@ -89,13 +89,35 @@ async fn each_api_has_a_budget_of_its_own_and_another_limit_counts_at_once() {
     assert!((270..=330).contains(&graph), "{graph} calls to Graph in five minutes, sixty a minute");
     assert!((45..=60).contains(&defender), "{defender} calls to Defender in five minutes, of at most twelve a minute");
     world.set(Config { app_defender_per_minute: 0, ..config() });
-    // Those who wait have been told a time by the old limit.
-    pass(SECOND * 90).await;
+    // Those who wait have been told a time by the old limit, and wait no longer; each polls at its interval then.
+    pass(SECOND * 12).await;
     let before = calls(&world)[1];
     pass(SECOND * 60).await;
     let defender = calls(&world)[1] - before;
     // Where no order can be asked for, a poll takes a second call.
     assert!((100..=132).contains(&defender), "{defender} calls to Defender in a minute without a limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_an_app_that_is_mended_is_not_waited_for_and_another_one_makes_nobody_wait_longer() {
+    let limits = |app_graph_per_10s, graph_per_minute| Config { app_graph_per_10s, graph_per_minute, ..config() };
+    let mut world = World::start(limits(4, 10_000));
+    world.hold(0..100);
+    pass(SECOND * 60).await;
+    let calls = |world: &World| calls(world, 0..100).len();
+    let before = calls(&world);
+    assert!((15..=30).contains(&before), "{before} in a minute, of four in ten seconds");
+    world.set(limits(4, 9_000));
+    pass(SECOND * 30).await;
+    let after = calls(&world) - before;
+    assert!(
+        (8..=14).contains(&after),
+        "{after} in half a minute: a limit of tenants has changed, nobody waits for those who waited before"
+    );
+    world.set(limits(10_000, 9_000));
+    pass(SECOND * 12).await;
+    let all = (0..100).filter(|number| !world.cloud.calls_of(*number).is_empty()).count();
+    assert_eq!(all, 100);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,20 @@ async fn a_limit_that_was_mistyped_and_is_mended_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_told_to_wait_by_a_limit_that_was_mended_meanwhile_does_not() {
+    let limit = |graph_per_minute| Config { interval: HOUR, graph_per_minute, first_sync: HOUR * 24, ..config() };
+    let mut world = World::start(limit(1));
+    world.cloud.history(1, 3, SECOND * 60);
+    world.cloud.with(1, |shop| shop.delay = SECOND);
+    world.hold([1]);
+    until("it is asked", SECOND * 10, || world.cloud.calls_of(1).len() == 1).await;
+    assert!(world.store.missing(1).len() == 3, "and has not answered yet");
+    // The next call of this poll is by the old limit still: that would be in a minute.
+    world.set(limit(10_000));
+    until("it goes on", SECOND * 5, || world.cloud.calls_of(1).len() > 1).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_headline_counts_who_cannot_be_read_and_how_far_the_last_one_lags() {
     let mut world = World::start(Config { interval: SECOND * 10, ..config() });
     world.hold([1, 2, 3]);
