@@ -17,7 +17,7 @@ mod app;
 mod line;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{Audience, Source};
@@ -87,8 +87,15 @@ struct Place {
     /// The lines that he has come through before, where he is counted already.
     passed: usize,
     turn: Instant,
-    /// He has lost a turn in this line already: this one is kept, however late he comes.
+    /// He has lost a turn in this line already.
     lost_one: bool,
+}
+
+/// The other side has asked to be left alone until then. Whatever the limits are.
+#[derive(Debug, Default)]
+struct Blocked {
+    graph: Mutex<Option<Instant>>,
+    defender: Mutex<Option<Instant>>,
 }
 
 /// What one tenant may be asked.
@@ -96,9 +103,7 @@ struct Place {
 pub(crate) struct Allowance {
     all: Purse,
     again: Purse,
-    /// The other side has asked to be left alone until then.
-    graph_blocked: Mutex<Option<Instant>>,
-    defender_blocked: Mutex<Option<Instant>>,
+    blocked: Arc<Blocked>,
     /// Who will come back.
     places: Mutex<BTreeMap<(Source, Work), Place>>,
 }
@@ -119,7 +124,9 @@ impl Allowance {
         for (passed, gate) in gates.skip(kept.map_or(0, |place| place.passed)) {
             let now = Instant::now();
             let here = kept.filter(|place| place.passed == passed);
-            let kept = here.filter(|place| place.lost_one || gate.keeps(place.turn, now));
+            // Re-reads have few places and may come late each time, so they lose one turn only. Of polls thousands may come late at once.
+            let once_only = work == Work::Again;
+            let kept = here.filter(|place| once_only && place.lost_one || gate.keeps(place.turn, now));
             let turn = kept.map_or_else(|| gate.join(now), |place| place.turn);
             if turn > leave.max(now) {
                 let lost_one = here.is_some_and(|place| place.lost_one || place.turn != turn);
@@ -142,12 +149,10 @@ impl Allowance {
     /// The same tenant's under other limits: nobody waits in a line, and bursts are spent, since nobody knows how much of them was
     /// used; who has asked to be left alone still is.
     pub(crate) fn renewed(&self, config: &Config) -> Self {
-        let (fresh, now) = (Self::default(), Instant::now());
+        let fresh = Self { blocked: Arc::clone(&self.blocked), ..Self::default() };
+        let now = Instant::now();
         for audience in [Audience::Graph, Audience::Defender] {
             fresh.gates(audience, Work::Again, config).for_each(|gate| gate.spend_burst(now));
-            if let Some(wait) = self.left_alone(audience) {
-                fresh.block(audience, wait);
-            }
         }
         fresh
     }
@@ -177,16 +182,14 @@ impl Allowance {
 
     fn blocked(&self, audience: Audience) -> &Mutex<Option<Instant>> {
         match audience {
-            Audience::Graph => &self.graph_blocked,
-            Audience::Defender => &self.defender_blocked,
+            Audience::Graph => &self.blocked.graph,
+            Audience::Defender => &self.blocked.defender,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use domain::TenantSet;
     use tokio::sync::watch;
     use tokio::time::{advance, sleep, timeout};
@@ -343,16 +346,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_lost_a_turn_in_the_line_of_his_app_keeps_the_next() {
+    async fn a_reread_that_has_lost_a_turn_in_the_line_of_its_app_keeps_the_next() {
         let (_, tenants) = watch::channel(Arc::new(TenantSet::empty(Instant::now())));
         let (app, config) = (AppBudget::new(tenants), Config { app_graph_per_10s: 10, ..Config::default() });
         let gate = app.gate(Audience::Graph, &config).expect("there is a limit");
         let allowance = Allowance::default();
         let mut waits = Vec::new();
         loop {
-            // The line is always long, and he always comes late.
+            // The line is always long, and it always comes late.
             while gate.join(Instant::now()) < Instant::now() + SECOND * 5 {}
-            match allowance.come_through(GRAPH, Work::Live, &app, &config).await {
+            match allowance.come_through(GRAPH, Work::Again, &app, &config).await {
                 Ok(()) => break,
                 Err(wait) => waits.push(wait),
             }

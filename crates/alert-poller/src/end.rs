@@ -14,6 +14,8 @@ pub(crate) enum End {
     CaughtUp,
     /// There is more to read; others may go first.
     More,
+    /// Nothing has been answered yet; another question may be.
+    Searching,
     /// The tenant may not be called before this.
     NotBefore(Duration),
     /// There is no access token to be had for so long.
@@ -40,6 +42,8 @@ impl End {
         match self {
             Self::CaughtUp => "ok",
             Self::More => "partial",
+            // So far.
+            Self::Searching => "unavailable",
             Self::NotBefore(_) | Self::AwaitsPoll => "waiting",
             Self::NoToken(_) => "no-token",
             Self::Crowded => "slow",

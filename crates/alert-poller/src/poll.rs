@@ -90,6 +90,9 @@ impl<S: AlertSource> Poll<S> {
             }
             End::More => {
                 self.feed.walk = Some(walk);
+                if !self.feed.answers {
+                    return End::Searching;
+                }
                 self.working().await;
                 let reads_for = walk_began.elapsed();
                 if self.feed.caught_up && reads_for >= LONG_WALK {
@@ -126,7 +129,7 @@ impl<S: AlertSource> Poll<S> {
         };
         let clock = Arc::clone(&self.caller.shared.clock);
         let measures = walk.is_measuring();
-        let is_short = self.feed.answered != Answered::Much && !measures && self.is_up_to_date(clock.now());
+        let is_short = self.feed.answered != Answered::Much && !measures && (self.asks_in_vain() || self.is_up_to_date(clock.now()));
         let outlook = if is_short { Outlook::UpToDate } else { Outlook::Open };
         let bytes = self.feed.sizes.expected(records, outlook);
         let (mut records, step) = match self.caller.fetch(&query, bytes).await {
@@ -177,6 +180,12 @@ impl<S: AlertSource> Poll<S> {
         let further = if self.feed.caught_up { Duration::ZERO } else { self.caller.shared.config.overlap };
         let read_to = self.feed.state.as_ref().and_then(|state| state.caught_up);
         read_to.is_some_and(|at| now.since(at) + further <= SHORT)
+    }
+
+    /// Whether the source was last asked in vain. A hundred who hang for hours must not wait for memory that only answers need: others
+    /// who are merely slow would wait with them. One page of each may come without, when they are well again.
+    fn asks_in_vain(&self) -> bool {
+        self.feed.health == Health::Troubled && !self.feed.answers
     }
 
     fn address(&self) -> Address<'_> {

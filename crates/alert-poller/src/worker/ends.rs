@@ -84,8 +84,8 @@ impl<S: AlertSource> Poller<S> {
         let worked = polling.works;
         polling.works = match end {
             End::CaughtUp | End::More => true,
-            // Nobody asked the source.
-            End::NotBefore(_) | End::StoreAway | End::Crowded | End::AwaitsPoll => polling.works,
+            // Nobody asked the source, or nobody can tell yet.
+            End::NotBefore(_) | End::StoreAway | End::Crowded | End::AwaitsPoll | End::Searching => polling.works,
             End::NoToken(_) | End::Failed { .. } | End::Unsupported | End::Void | End::SinkGone => false,
         };
         let longest = LONGEST_RETRY.max(config.interval);
@@ -96,7 +96,7 @@ impl<S: AlertSource> Poller<S> {
                 let first = !std::mem::replace(&mut polling.placed, true);
                 config.next(Polled { due, started, first, news }, self.chance.as_ref()).max(now)
             }
-            End::More | End::AwaitsPoll => now,
+            End::More | End::AwaitsPoll | End::Searching => now,
             End::Crowded => {
                 lane = Lane::Slow;
                 now
@@ -184,7 +184,7 @@ impl<S: AlertSource> Poller<S> {
             // Something may have been asked for in the meantime.
             End::CaughtUp | End::AwaitsPoll | End::Failed { .. } if again.is_stale() || goes_on => now,
             End::CaughtUp | End::AwaitsPoll | End::Failed { .. } => again.look_again(&config.ladder, key, wall, now),
-            End::More | End::Crowded => now,
+            End::More | End::Crowded | End::Searching => now,
             End::NotBefore(_) if started < self.limits_since => now,
             End::NotBefore(wait) => now + wait,
             End::NoToken(wait) => now + wait.max(FIRST_RETRY).min(config.interval),

@@ -87,6 +87,35 @@ async fn hanging_neighbours_hold_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hundred_who_hang_for_hours_are_never_said_to_work_and_take_no_memory_from_one_who_is_slow() {
+    let mut world = World::start(Config { answer_timeout: SECOND * 30, ..config() });
+    for number in 0..101 {
+        world.cloud.history(number, 2, SECOND * 60);
+    }
+    world.hold(0..101);
+    until("all are read", SECOND * 60, || (0..101).all(|number| world.store.missing(number).is_empty())).await;
+    for number in 0..100 {
+        world.cloud.with(number, |shop| shop.mood = Mood::Hangs);
+    }
+    pass(SECOND * 600).await;
+    let working = |world: &World| world.reports().iter().filter(|report| matches!(report, Report::Working { .. })).count();
+    let before = working(&world);
+    pass(SECOND * 3 * 3600).await;
+    assert_eq!(working(&world), before, "some question or other was never answered, and that is no reason to say that all is well");
+    world.cloud.with(100, |shop| shop.delay = SECOND * 3);
+    let slow = Instant::now();
+    pass(SECOND * 600).await;
+    let polls: Vec<Instant> = world.cloud.calls_of(100).iter().map(|call| call.at).filter(|at| *at > slow).collect();
+    let gap = polls.windows(2).map(|pair| pair[1] - pair[0]).max().expect("it is polled");
+    assert!(gap <= SECOND * 60, "{gap:?} between polls");
+    for number in 0..100 {
+        world.cloud.with(number, |shop| shop.mood = Mood::Answers);
+        world.cloud.publish(number, "meanwhile", EPOCH.plus(SECOND * 3600));
+    }
+    until("who answers again is read again", SECOND * 120, || (0..100).all(|number| world.store.missing(number).is_empty())).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_throttled_tenant_is_left_alone_for_as_long_as_it_asks_and_others_are_not() {
     let mut world = World::start(config());
     world.cloud.history(1, 5, SECOND * 60);
