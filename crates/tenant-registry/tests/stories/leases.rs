@@ -125,7 +125,9 @@ async fn renewing_very_many_leases_writes_into_no_index_and_those_that_went_else
     let early = eventually("the first renewals", written, |(all, _)| *all >= 10_000).await;
     let later = eventually("ten more", written, |(all, _)| *all >= early.0 + 20_000).await;
     let (all, within_their_page) = (later.0 - early.0, later.1 - early.1);
-    assert!(within_their_page * 10 >= all * 9, "{within_their_page} of {all} renewals stayed in their page");
+    // Nearly all of them, and an eighth in pages without room. While somebody holds an older snapshot of this database, as ANALYZE does
+    // whenever autovacuum thinks so, nothing old can be cleared away, and a renewal or two have to leave their page.
+    assert!(within_their_page * 4 >= all * 3, "{within_their_page} of {all} renewals stayed in their page");
 
     let elsewhere = "update tocsin.lease set epoch = epoch + 1, holder = '00000000-0000-0000-0000-00000000dead'
                      where tenant in (lpad(to_hex(7), 32, '0')::uuid, lpad(to_hex(1999), 32, '0')::uuid)";
