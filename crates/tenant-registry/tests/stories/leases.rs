@@ -114,6 +114,10 @@ async fn renewing_very_many_leases_writes_into_no_index_and_those_that_went_else
                 )
                 insert into tocsin.lease (tenant) select tenant from made";
     sqlx::query(many).execute(&world.pool).await.unwrap();
+    // As long as an ANALYZE holds its snapshot, nothing dead is cleared away in this database, and the renewals of that moment leave their
+    // pages. Autovacuum makes one whenever it likes: not of these tables, and what it makes of others is little among so many renewals.
+    let unattended = "alter table tocsin.tenant set (autovacuum_enabled = off); alter table tocsin.lease set (autovacuum_enabled = off)";
+    sqlx::raw_sql(unattended).execute(&world.pool).await.unwrap();
     let mut worker = world.worker_with(Config { full_read_every: Duration::from_secs(600), ..quick() });
     worker.holding(2000).await;
 
@@ -123,11 +127,9 @@ async fn renewing_very_many_leases_writes_into_no_index_and_those_that_went_else
         sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(&world.pool).await.unwrap()
     };
     let early = eventually("the first renewals", written, |(all, _)| *all >= 10_000).await;
-    let later = eventually("ten more", written, |(all, _)| *all >= early.0 + 20_000).await;
+    let later = eventually("forty more", written, |(all, _)| *all >= early.0 + 80_000).await;
     let (all, within_their_page) = (later.0 - early.0, later.1 - early.1);
-    // Nearly all of them, and an eighth in pages without room. While somebody holds an older snapshot of this database, as ANALYZE does
-    // whenever autovacuum thinks so, nothing old can be cleared away, and a renewal or two have to leave their page.
-    assert!(within_their_page * 4 >= all * 3, "{within_their_page} of {all} renewals stayed in their page");
+    assert!(within_their_page * 10 >= all * 9, "{within_their_page} of {all} renewals stayed in their page");
 
     let elsewhere = "update tocsin.lease set epoch = epoch + 1, holder = '00000000-0000-0000-0000-00000000dead'
                      where tenant in (lpad(to_hex(7), 32, '0')::uuid, lpad(to_hex(1999), 32, '0')::uuid)";
