@@ -1,12 +1,10 @@
 //! What an app may ask for all of its tenants together.
 
-use std::time::Duration;
-
 use alert_poller::Config;
 use domain::{AppName, FeedOutcome, Report, Source};
 use tokio::time::Instant;
 
-use crate::support::{DAY, HOUR, SECOND, World, no_ladder, pass, until};
+use crate::support::{DAY, HOUR, SECOND, World, most_within, no_ladder, pass, until};
 
 fn config() -> Config {
     Config { interval: SECOND * 10, ladder: no_ladder(), graph_per_minute: 10_000, first_sync: DAY, ..Config::default() }
@@ -17,10 +15,6 @@ fn calls(world: &World, tenants: std::ops::Range<u32>) -> Vec<Instant> {
     let mut calls: Vec<_> = tenants.flat_map(|number| world.cloud.calls_of(number)).map(|call| call.at).collect();
     calls.sort();
     calls
-}
-
-fn most_within(calls: &[Instant], period: Duration) -> usize {
-    (0..calls.len()).map(|index| calls[index..].iter().take_while(|later| **later - calls[index] < period).count()).max().unwrap_or(0)
 }
 
 fn nobody_is_in_trouble(world: &World, tenants: std::ops::Range<u32>) {

@@ -33,6 +33,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The most calls within any such period, of calls in the order of time.
+pub(crate) fn most_within(calls: &[Instant], period: Duration) -> usize {
+    let within = |index: usize| calls[index..].partition_point(|later| *later - calls[index] < period);
+    (0..calls.len()).map(within).max().unwrap_or_default()
+}
+
 /// No rung and no comparison.
 pub(crate) fn no_ladder() -> Ladder {
     let off = Rung { reach: DAY, every: Duration::ZERO };
